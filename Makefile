@@ -1,0 +1,85 @@
+# hookmesh. `make help` lists what there is to do.
+SHELL := /bin/bash
+TOOLS := $(CURDIR)/bin/tools
+export PATH := $(TOOLS):$(PATH)
+export CGO_ENABLED ?= 0
+
+BUF_VERSION          := v1.75.0
+PROTOC_GEN_GO        := v1.36.12
+PROTOC_GEN_GO_GRPC   := v1.6.2
+GRPC_GATEWAY_VERSION := v2.33.0
+GOLANGCI_VERSION     := v2.15.0
+GOVULNCHECK_VERSION  := v1.9.0
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+MODULES := gen services e2e
+FUZZTIME ?= 10s
+
+.PHONY: help
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
+
+.PHONY: build
+build: ## Build bin/hookmesh (no cgo)
+	@mkdir -p bin
+	cd services && go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o ../bin/hookmesh ./cmd/hookmesh
+
+.PHONY: demo
+demo: build ## A simulated wiki with bad webhooks, healed before your eyes, under a minute
+	bin/hookmesh demo
+
+.PHONY: up
+up: build ## Leave a server running on 127.0.0.1:8080 (docs/example.yaml, data under ./data)
+	bin/hookmesh up --config docs/example.yaml
+
+.PHONY: test
+test: ## Every test that needs nothing but Go, with the race detector where a C compiler is there
+	./scripts/test.sh
+
+.PHONY: bench
+bench: build ## Throughput, latency, memory and size, as ratios to a baseline in the same run
+	cd e2e && go test -run '^$$' -bench . -benchtime 1x -timeout 20m ./bench/...
+
+.PHONY: fuzz
+fuzz: ## Run every fuzz target for FUZZTIME (default 10s) each
+	./scripts/fuzz.sh $(FUZZTIME)
+
+.PHONY: generate
+generate: $(TOOLS)/buf $(TOOLS)/plugins ## Generate gen/ from proto/
+	buf generate
+
+.PHONY: lint
+lint: $(TOOLS)/buf $(TOOLS)/plugins $(TOOLS)/golangci-lint ## Lint protos and Go, and check that gen/ is fresh and go.mod files are tidy
+	buf lint
+	buf breaking --against proto/released.binpb
+	./scripts/check-generated.sh
+	./scripts/check-modules.sh $(MODULES)
+	@for m in $(MODULES); do [ $$m = gen ] || (cd $$m && echo "golangci-lint $$m" && golangci-lint run --timeout 15m ./...) || exit 1; done
+
+.PHONY: vuln
+vuln: $(TOOLS)/govulncheck ## Look for known vulnerabilities (needs the Go vulnerability database)
+	@for m in $(MODULES); do (cd $$m && govulncheck ./...) || exit 1; done
+
+.PHONY: release-api
+release-api: $(TOOLS)/buf ## Make today's proto files the ones that may not be broken
+	buf build -o proto/released.binpb --exclude-source-info
+
+$(TOOLS)/buf:
+	GOBIN=$(TOOLS) go install github.com/bufbuild/buf/cmd/buf@$(BUF_VERSION)
+
+$(TOOLS)/plugins:
+	GOBIN=$(TOOLS) go install google.golang.org/protobuf/cmd/protoc-gen-go@$(PROTOC_GEN_GO)
+	GOBIN=$(TOOLS) go install google.golang.org/grpc/cmd/protoc-gen-go-grpc@$(PROTOC_GEN_GO_GRPC)
+	GOBIN=$(TOOLS) go install github.com/grpc-ecosystem/grpc-gateway/v2/protoc-gen-grpc-gateway@$(GRPC_GATEWAY_VERSION) \
+		github.com/grpc-ecosystem/grpc-gateway/v2/protoc-gen-openapiv2@$(GRPC_GATEWAY_VERSION)
+	@touch $@
+
+$(TOOLS)/golangci-lint:
+	GOBIN=$(TOOLS) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
+
+$(TOOLS)/govulncheck:
+	GOBIN=$(TOOLS) go install golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK_VERSION)
+
+.PHONY: clean
+clean: ## Remove what was built
+	rm -rf bin

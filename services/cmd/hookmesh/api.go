@@ -1,0 +1,71 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+)
+
+// api is a running hookmesh, as the commands talk to it.
+type api struct {
+	base   string
+	client *http.Client
+}
+
+func newAPI(base string) api {
+	return api{base: strings.TrimRight(base, "/"), client: &http.Client{Timeout: 30 * time.Second}}
+}
+
+// get asks for path and reads the JSON answer into a message.
+func (a api) get(ctx context.Context, path string, query url.Values, into proto.Message) error {
+	raw, err := a.getRaw(ctx, path, query)
+	if err != nil {
+		return err
+	}
+	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(raw, into); err != nil {
+		return fmt.Errorf("read the answer of %s%s: %w", a.base, path, err)
+	}
+	return nil
+}
+
+// getRaw asks for path and returns the answer.
+func (a api) getRaw(ctx context.Context, path string, query url.Values) ([]byte, error) {
+	target := a.base + path
+	if len(query) > 0 {
+		target += "?" + query.Encode()
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
+	if err != nil {
+		return nil, usageError{fmt.Errorf("%s is not a URL: %w", a.base, err)}
+	}
+	return a.do(req)
+}
+
+// do sends a request and turns a problem into an error that a person understands.
+func (a api) do(req *http.Request) ([]byte, error) {
+	res, err := a.client.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("no hookmesh answers at %s (%w); start one with `hookmesh up`, or name another with --url", a.base, err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	raw, err := io.ReadAll(io.LimitReader(res.Body, 64<<20))
+	if err != nil {
+		return nil, fmt.Errorf("read the answer of %s: %w", req.URL.Redacted(), err)
+	}
+	if res.StatusCode < 300 {
+		return raw, nil
+	}
+	var problem struct{ Title, Detail, Code string }
+	if json.Unmarshal(raw, &problem) == nil && problem.Detail != "" {
+		return nil, fmt.Errorf("%s (%s, HTTP %d)", problem.Detail, problem.Code, res.StatusCode)
+	}
+	return nil, fmt.Errorf("%s answered HTTP %d", req.URL.Redacted(), res.StatusCode)
+}

@@ -1,0 +1,107 @@
+package config
+
+import "time"
+
+// Source is one place where people write, whose webhooks arrive at /webhooks/{name}.
+type Source struct {
+	// Name stands in the URL, in every record and metric. Lower-case letters, digits, - and _; at most 63.
+	Name string `yaml:"name"`
+	// Preset names how the provider signs and what its payloads say: github, confluence, slack, standard-webhooks, generic-hmac.
+	Preset string `yaml:"preset"`
+	// Settings fills the preset's parameters (the header of generic-hmac, say). Unknown ones are refused.
+	Settings map[string]string `yaml:"settings"`
+	// Secrets are tried in their order; several are valid at once during a rotation.
+	Secrets []Secret `yaml:"secrets"`
+	// PublicURL is the URL that the provider calls, for signatures that cover it.
+	PublicURL string `yaml:"public_url"`
+	// Content says where a document's content comes from.
+	Content Content `yaml:"content"`
+	// Poll says how the source is asked for what webhooks missed. Empty: it is not.
+	Poll Poll `yaml:"poll"`
+	// Ordering overrides what the preset says about order.
+	Ordering Ordering `yaml:"ordering"`
+	// Dedupe bounds how long a delivery is remembered.
+	Dedupe Dedupe `yaml:"dedupe"`
+	// Rate bounds how fast the source may deliver.
+	Rate Rate `yaml:"rate"`
+}
+
+// Secret is one shared secret or public key of a source.
+type Secret struct {
+	// Value is the secret, usually "${VARIABLE}". It is never logged.
+	Value string `yaml:"value"`
+	// NotAfter is when it stops being accepted; zero: never.
+	NotAfter time.Time `yaml:"not_after"`
+}
+
+// String hides the secret from every log and error.
+func (Secret) String() string { return "[redacted]" }
+
+// GoString hides the secret from %#v.
+func (Secret) GoString() string { return "config.Secret{[redacted]}" }
+
+// Content says where a document's content comes from: out of the payload (Inline) or from the source (Fetch).
+type Content struct {
+	// Inline is a CEL expression over the payload that yields the whole content, for example issue.body.
+	Inline string `yaml:"inline"`
+	// Fetch is a URL that yields the current content; {document_id} is replaced by the escaped id. 404 and 410 mean deleted.
+	Fetch string `yaml:"fetch"`
+	// Headers are sent with Fetch and Poll requests (credentials, usually "${VARIABLE}"). They are never logged.
+	Headers map[string]string `yaml:"headers"`
+	// Body is a CEL expression over a fetched JSON answer that yields the content; empty: the answer itself is the content.
+	Body string `yaml:"body"`
+	// Title is a CEL expression that yields the title: over the payload if Inline, over the fetched JSON answer if Fetch.
+	Title string `yaml:"title"`
+	// URL is a CEL expression that yields where a person reads the document, over the same as Title.
+	URL string `yaml:"url"`
+	// Version is a CEL expression over the fetched JSON answer that yields the version of what was fetched.
+	Version string `yaml:"version"`
+	// Format is markdown, html, confluence-storage or plain; empty: by the content type, else markdown.
+	Format string `yaml:"format"`
+}
+
+// Poll says how a source's list of changes is read over HTTP. The expressions are CEL over one answer (Items, Next, More) or one item of it.
+type Poll struct {
+	// Changes is the URL of the list; {cursor} is replaced by the escaped cursor (empty at first). Empty: no polling.
+	Changes string `yaml:"changes"`
+	// Interval between two polls; 0: 6 h. At least 1 s.
+	Interval time.Duration `yaml:"interval"`
+	// Items yields the list in an answer; default "changes".
+	Items string `yaml:"items"`
+	// ID yields a document's id in an item; default "id".
+	ID string `yaml:"id"`
+	// Version yields its version; default "version".
+	Version string `yaml:"version"`
+	// Deleted yields true if it is gone; default `action == "delete"`.
+	Deleted string `yaml:"deleted"`
+	// UpdatedAt yields when it changed (RFC 3339 or Unix seconds); default "updated_at".
+	UpdatedAt string `yaml:"updated_at"`
+	// Next yields the cursor for the next request; default "next_cursor".
+	Next string `yaml:"next"`
+	// More yields true if there is more to read now; default "has_more".
+	More string `yaml:"more"`
+}
+
+// Ordering says what proves the order of a document's events.
+type Ordering struct {
+	// Mode is contiguous, source-contiguous, monotonic or arrival; empty: as the preset says.
+	Mode string `yaml:"mode"`
+	// Sequence is a CEL expression over the payload that yields the position; empty: as the preset says.
+	Sequence string `yaml:"sequence"`
+	// GapTimeout is how long a missing predecessor is waited for; 0: 30 s.
+	GapTimeout time.Duration `yaml:"gap_timeout"`
+}
+
+// Dedupe bounds how long a delivery is remembered.
+type Dedupe struct {
+	// TTL is 48 h if 0; at most 30 days.
+	TTL time.Duration `yaml:"ttl"`
+}
+
+// Rate is a token bucket.
+type Rate struct {
+	// PerSecond is how many requests per second are let through on average; 0: 100. Negative: no limit.
+	PerSecond float64 `yaml:"per_second"`
+	// Burst is how many may come at once; 0: 200.
+	Burst int `yaml:"burst"`
+}

@@ -1,0 +1,107 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	kafkago "github.com/segmentio/kafka-go"
+
+	"github.com/hookmesh/hookmesh/services/internal/stage"
+)
+
+// Stage is a stage as a consumer group runs it.
+type Stage interface {
+	// Name is the consumer group.
+	Name() string
+	// Topic is what it reads.
+	Topic() string
+	// RunPartition moves one partition's records until ctx ends or the partition is lost.
+	RunPartition(ctx context.Context, partition int, committed func(next int64) error) error
+}
+
+// Consume joins the stage's consumer group and runs the partitions that it is assigned, until ctx ends. It rejoins when
+// the group is rebalanced, when a broker goes away, and when another instance fenced one of its partitions.
+func (l *Log) Consume(ctx context.Context, s Stage, logger *slog.Logger) error {
+	logger = logger.With("group", s.Name(), "topic", s.Topic())
+	for ctx.Err() == nil {
+		if err := l.consumeOnce(ctx, s, logger); err != nil && ctx.Err() == nil {
+			logger.Warn("consumer group was left; joining again", "error", err)
+			select {
+			case <-ctx.Done():
+			case <-time.After(time.Second):
+			}
+		}
+	}
+	return nil
+}
+
+// consumeOnce lives until the membership breaks or ctx ends.
+func (l *Log) consumeOnce(ctx context.Context, s Stage, logger *slog.Logger) error {
+	group, err := kafkago.NewConsumerGroup(kafkago.ConsumerGroupConfig{
+		ID: s.Name(), Brokers: l.brokers, Topics: []string{s.Topic()}, Dialer: l.dialer,
+		HeartbeatInterval: 2 * time.Second, SessionTimeout: 10 * time.Second, RebalanceTimeout: 10 * time.Second,
+		JoinGroupBackoff: 200 * time.Millisecond, StartOffset: kafkago.FirstOffset, Timeout: 5 * time.Second,
+		ErrorLogger: kafkago.LoggerFunc(func(msg string, args ...any) { logger.Debug(fmt.Sprintf(msg, args...)) }),
+	})
+	if err != nil {
+		return fmt.Errorf("join group %s: %w", s.Name(), err)
+	}
+	defer closeGroup(group, logger)
+	for {
+		gen, err := group.Next(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, kafkago.ErrGroupClosed):
+			return err
+		case err != nil:
+			logger.Debug("joining the group failed", "error", err)
+			continue
+		}
+		l.runGeneration(ctx, gen, s, logger)
+	}
+}
+
+// runGeneration starts one goroutine per assigned partition. The generation owns them: it ends when the first of them
+// returns or the group is rebalanced, and Next waits for all of them.
+func (l *Log) runGeneration(ctx context.Context, gen *kafkago.Generation, s Stage, logger *slog.Logger) {
+	for _, assigned := range gen.Assignments[s.Topic()] {
+		partition := assigned.ID
+		gen.Start(func(genCtx context.Context) {
+			runCtx, cancel := context.WithCancelCause(ctx)
+			defer cancel(nil)
+			stop := context.AfterFunc(genCtx, func() { cancel(errGenerationEnded) })
+			defer stop()
+			err := s.RunPartition(runCtx, partition, func(next int64) error {
+				return gen.CommitOffsets(map[string]map[int]int64{s.Topic(): {partition: next}})
+			})
+			switch {
+			case ctx.Err() != nil, errors.Is(err, errGenerationEnded):
+			case errors.Is(err, stage.ErrFenced):
+				logger.Info("partition was taken over by another instance", "partition", partition)
+			default:
+				logger.Warn("partition stopped", "partition", partition, "error", err)
+			}
+		})
+	}
+}
+
+// errGenerationEnded is the cause by which partitions stop when the group is rebalanced.
+var errGenerationEnded = errors.New("the consumer group was rebalanced")
+
+// closeGroup leaves the group, but not longer than it is worth: Close can hang on a dead broker (kafka-go issue 1248).
+func closeGroup(group *kafkago.ConsumerGroup, logger *slog.Logger) {
+	done := make(chan error, 1)
+	go func() { done <- group.Close() }()
+	select {
+	case err := <-done:
+		if err != nil {
+			logger.Debug("leaving the group failed", "error", err)
+		}
+	case <-time.After(3 * time.Second):
+		logger.Debug("leaving the group took too long; its session ends by itself")
+	}
+}

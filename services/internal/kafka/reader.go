@@ -1,0 +1,106 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	kafkago "github.com/segmentio/kafka-go"
+
+	"github.com/hookmesh/hookmesh/services/internal/stage"
+)
+
+// partitionReader is stage.Partition over single fetch requests: nothing runs in the background, so nothing has to be stopped.
+type partitionReader struct {
+	log       *Log
+	topic     string
+	partition int
+	offset    int64
+	// rest is what a fetch brought beyond the limit of the call.
+	rest []stage.Record
+}
+
+// Fetch implements stage.Partition.
+func (r *partitionReader) Fetch(ctx context.Context, limit int, wait time.Duration) ([]stage.Record, error) {
+	if len(r.rest) == 0 {
+		if err := r.fill(ctx, wait); err != nil {
+			return nil, err
+		}
+	}
+	n := min(limit, len(r.rest))
+	records := r.rest[:n:n]
+	r.rest = r.rest[n:]
+	return records, nil
+}
+
+// fill asks the broker once.
+func (r *partitionReader) fill(ctx context.Context, wait time.Duration) error {
+	reqCtx, cancel := context.WithTimeout(ctx, wait+requestTimeout)
+	defer cancel()
+	res, err := r.log.client.Fetch(reqCtx, &kafkago.FetchRequest{
+		Topic: r.topic, Partition: r.partition, Offset: r.offset, MinBytes: 1, MaxBytes: fetchBytes, MaxWait: max(wait, time.Millisecond),
+	})
+	if err != nil {
+		return fmt.Errorf("fetch %s/%d from offset %d: %w", r.topic, r.partition, r.offset, err)
+	}
+	if errors.Is(res.Error, kafkago.OffsetOutOfRange) {
+		return r.rewind(ctx)
+	}
+	if res.Error != nil {
+		return fmt.Errorf("fetch %s/%d from offset %d: %w", r.topic, r.partition, r.offset, res.Error)
+	}
+	return r.read(res.Records)
+}
+
+// read takes the records of an answer. Brokers send whole batches, so the first ones may lie before the offset.
+func (r *partitionReader) read(records kafkago.RecordReader) error {
+	for {
+		rec, err := records.ReadRecord()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			if len(r.rest) > 0 {
+				return nil // what was read is whole; the broken tail is asked for again
+			}
+			return fmt.Errorf("read records of %s/%d: %w", r.topic, r.partition, err)
+		}
+		if rec.Offset < r.offset {
+			continue
+		}
+		key, err := kafkago.ReadAll(rec.Key)
+		if err != nil {
+			return fmt.Errorf("read key at %s/%d@%d: %w", r.topic, r.partition, rec.Offset, err)
+		}
+		value, err := kafkago.ReadAll(rec.Value)
+		if err != nil {
+			return fmt.Errorf("read value at %s/%d@%d: %w", r.topic, r.partition, rec.Offset, err)
+		}
+		headers := make([]stage.Header, len(rec.Headers))
+		for i, h := range rec.Headers {
+			headers[i] = stage.Header{Key: h.Key, Value: h.Value}
+		}
+		r.rest = append(r.rest, stage.Record{
+			Topic: r.topic, Partition: r.partition, Offset: rec.Offset, Key: key, Value: value, Headers: headers, Time: rec.Time,
+		})
+		r.offset = rec.Offset + 1
+	}
+}
+
+// rewind goes on at the oldest record when retention has removed the one that was to be read.
+func (r *partitionReader) rewind(ctx context.Context) error {
+	first, _, err := r.log.offsets(ctx, r.topic, r.partition)
+	if err != nil {
+		return err
+	}
+	if first == r.offset {
+		return fmt.Errorf("fetch %s/%d: the broker says that offset %d, its oldest, is out of range", r.topic, r.partition, first)
+	}
+	r.offset = first
+	return nil
+}
+
+// Close implements stage.Partition; there is nothing to release.
+func (r *partitionReader) Close() error { return nil }

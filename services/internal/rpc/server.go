@@ -1,0 +1,135 @@
+// Package rpc is how the services of the mesh meet over gRPC: one kind of server, one kind of client, whether they are in
+// one process (over an in-memory listener) or not. The code that calls cannot tell.
+package rpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"runtime/debug"
+	"time"
+
+	"buf.build/go/protovalidate"
+	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/reflection"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/hookmesh/hookmesh/services/internal/telemetry"
+)
+
+// MaxMessageBytes bounds a message: a webhook of 10 MiB, with its payload and what was extracted from it, fits.
+const MaxMessageBytes = 64 << 20
+
+// Server is a gRPC server of the mesh.
+type Server struct {
+	*grpc.Server
+	health *health.Server
+}
+
+// NewServer returns a server that validates requests, survives panics, traces, and reports errors without their inner details.
+func NewServer(tel telemetry.Telemetry) (*Server, error) {
+	validator, err := protovalidate.New()
+	if err != nil {
+		return nil, fmt.Errorf("build the request validator: %w", err)
+	}
+	s := &Server{
+		Server: grpc.NewServer(
+			grpc.StatsHandler(otelgrpc.NewServerHandler(
+				otelgrpc.WithTracerProvider(tel.TracerProvider), otelgrpc.WithMeterProvider(tel.MeterProvider),
+				otelgrpc.WithPropagators(telemetry.Propagator()),
+			)),
+			grpc.MaxRecvMsgSize(MaxMessageBytes), grpc.MaxSendMsgSize(MaxMessageBytes),
+			grpc.ChainUnaryInterceptor(recoverPanics(tel.Logger), translate(tel.Logger), validate(validator)),
+			grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
+			grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
+		),
+		health: health.NewServer(),
+	}
+	healthpb.RegisterHealthServer(s.Server, s.health)
+	reflection.Register(s.Server)
+	return s, nil
+}
+
+// Serve serves on all listeners until ctx ends, then stops: gracefully for a few seconds, then at once.
+func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
+	failed := make(chan error, len(listeners))
+	for _, l := range listeners {
+		go func() { failed <- s.Server.Serve(l) }()
+	}
+	var err error
+	running := len(listeners)
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+		running--
+	}
+	s.health.Shutdown()
+	stopped := make(chan struct{})
+	go func() { s.GracefulStop(); close(stopped) }()
+	select {
+	case <-stopped:
+	case <-time.After(5 * time.Second):
+		s.Stop()
+		<-stopped
+	}
+	for range running {
+		if e := <-failed; e != nil && !errors.Is(e, grpc.ErrServerStopped) {
+			err = errors.Join(err, e)
+		}
+	}
+	return err
+}
+
+// recoverPanics turns a panic into INTERNAL, so that one bad request cannot stop the process.
+func recoverPanics(logger *slog.Logger) grpc.UnaryServerInterceptor {
+	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (res any, err error) {
+		defer func() {
+			if p := recover(); p != nil {
+				logger.ErrorContext(ctx, "a call panicked", "method", info.FullMethod, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+				res, err = nil, status.Error(codes.Internal, "internal error")
+			}
+		}()
+		return next(ctx, req)
+	}
+}
+
+// translate lets statuses through and hides every other error from the caller: it belongs into the log.
+func translate(logger *slog.Logger) grpc.UnaryServerInterceptor {
+	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+		res, err := next(ctx, req)
+		if err == nil {
+			return res, nil
+		}
+		if _, ok := status.FromError(err); ok {
+			return nil, err
+		}
+		switch {
+		case errors.Is(err, context.DeadlineExceeded):
+			return nil, status.Error(codes.DeadlineExceeded, "the deadline passed")
+		case errors.Is(err, context.Canceled):
+			return nil, status.Error(codes.Canceled, "the call was cancelled")
+		}
+		logger.ErrorContext(ctx, "a call failed", "method", info.FullMethod, "error", err)
+		return nil, status.Error(codes.Internal, "internal error; the service's log says more")
+	}
+}
+
+// validate checks requests against the rules in their proto files.
+func validate(v protovalidate.Validator) grpc.UnaryServerInterceptor {
+	return func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+		if msg, ok := req.(proto.Message); ok {
+			if err := v.Validate(msg); err != nil {
+				return nil, status.Error(codes.InvalidArgument, err.Error())
+			}
+		}
+		return next(ctx, req)
+	}
+}

@@ -1,0 +1,304 @@
+package stage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/hookmesh/hookmesh/services/internal/telemetry"
+)
+
+// Config says what a stage reads and how.
+type Config struct {
+	// Name is the consumer group and the stage's name in spans and metrics: dedupe, sequencer, …
+	Name string
+	// Topic is what it reads.
+	Topic string
+	// BatchSize bounds how many records one transaction decides on; 0: 500.
+	BatchSize int
+	// Gate, if not nil, is waited for before each fetch, so that a stage whose work piles up stops reading.
+	Gate func(context.Context) error
+	// Now is the clock; nil: time.Now.
+	Now func() time.Time
+}
+
+const (
+	// idleWait is how long one fetch waits for records; a partition that ends is noticed that late at the most.
+	idleWait = 500 * time.Millisecond
+	// clearAfter is how long an outbox that was produced stays before an idle partition clears it with a transaction of its own.
+	clearAfter  = time.Second
+	firstDelay  = 20 * time.Millisecond
+	longestWait = 5 * time.Second
+)
+
+// Runner runs a stage over the partitions that it is given.
+type Runner[T any] struct {
+	cfg     Config
+	store   Store[T]
+	log     Log
+	handler Handler[T]
+	tel     telemetry.Telemetry
+	tracer  trace.Tracer
+	meters  meters
+}
+
+// New returns a runner. Its partitions are run by RunPartition.
+func New[T any](cfg Config, store Store[T], log Log, handler Handler[T], tel telemetry.Telemetry) (*Runner[T], error) {
+	if cfg.BatchSize == 0 {
+		cfg.BatchSize = 500
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	m, err := newMeters(tel)
+	if err != nil {
+		return nil, fmt.Errorf("meters of stage %s: %w", cfg.Name, err)
+	}
+	return &Runner[T]{
+		cfg: cfg, store: store, log: log, handler: handler, tel: tel.Named(cfg.Name),
+		tracer: tel.Tracer("github.com/hookmesh/hookmesh/services/internal/stage"), meters: m,
+	}, nil
+}
+
+// Name is the stage's name: the consumer group.
+func (r *Runner[T]) Name() string { return r.cfg.Name }
+
+// Topic is what the stage reads.
+func (r *Runner[T]) Topic() string { return r.cfg.Topic }
+
+// RunPartition claims a partition and moves its records until ctx ends or another instance claims it (ErrFenced).
+// committed, if not nil, is told the next offset after each batch, for whoever shows lag to operators.
+func (r *Runner[T]) RunPartition(ctx context.Context, partition int, committed func(next int64) error) error {
+	p := &worker[T]{Runner: r, partition: partition, committed: committed}
+	if err := p.open(ctx); err != nil {
+		return err
+	}
+	defer func() {
+		if err := p.input.Close(); err != nil {
+			r.tel.Logger.Warn("closing a partition failed", "topic", r.cfg.Topic, "partition", partition, "error", err)
+		}
+	}()
+	for {
+		if err := p.turn(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// worker is one partition's loop.
+type worker[T any] struct {
+	*Runner[T]
+	partition int
+	committed func(next int64) error
+	input     Partition
+	pos       Position
+	produced  int64     // newest Seq known to be in Kafka
+	cleared   int64     // newest Seq whose outbox row is deleted
+	idleSince time.Time // since when there was nothing to do
+}
+
+// open claims the partition, produces what its last owner left in the outbox, and opens the input.
+func (w *worker[T]) open(ctx context.Context) error {
+	var pending []Pending
+	err := w.retry(ctx, "claim", func() (err error) {
+		w.pos, pending, err = w.store.Claim(ctx, w.cfg.Topic, w.partition)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if len(pending) > 0 {
+		w.tel.Logger.Info("producing what the last owner of the partition left", "topic", w.cfg.Topic, "partition", w.partition, "records", len(pending))
+		if err := w.produce(ctx, w.linked(pending)); err != nil {
+			return err
+		}
+	}
+	w.produced = w.pos.Seq
+	return w.retry(ctx, "open", func() (err error) {
+		w.input, err = w.log.Open(ctx, w.cfg.Topic, w.partition, w.pos.Next)
+		return err
+	})
+}
+
+// turn is one round: wait, fetch, decide, produce.
+func (w *worker[T]) turn(ctx context.Context) error {
+	if w.cfg.Gate != nil {
+		if err := w.cfg.Gate(ctx); err != nil {
+			return err
+		}
+	}
+	var records []Record
+	err := w.retry(ctx, "fetch", func() (err error) {
+		records, err = w.input.Fetch(ctx, w.cfg.BatchSize, w.wait())
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	now := w.cfg.Now()
+	due := !w.pos.Due.IsZero() && !w.pos.Due.After(now)
+	if len(records) == 0 && !due {
+		return w.idle(ctx, now)
+	}
+	w.idleSince = time.Time{}
+	return w.step(ctx, records, now)
+}
+
+// wait is how long the next fetch may wait: until the next timer at the most.
+func (w *worker[T]) wait() time.Duration {
+	if w.pos.Due.IsZero() {
+		return idleWait
+	}
+	return min(idleWait, max(0, w.pos.Due.Sub(w.cfg.Now())))
+}
+
+// idle clears the outbox of a partition that has been quiet for a while, so that a restart has nothing to repeat.
+func (w *worker[T]) idle(ctx context.Context, now time.Time) error {
+	if w.cleared == w.produced {
+		return nil
+	}
+	if w.idleSince.IsZero() {
+		w.idleSince = now
+		return nil
+	}
+	if now.Sub(w.idleSince) < clearAfter {
+		return nil
+	}
+	err := w.retry(ctx, "clear the outbox", func() error {
+		return w.store.Update(ctx, func(context.Context, T) (Advance, error) {
+			return Advance{Position: w.pos, Produced: w.produced}, nil
+		})
+	})
+	if err == nil {
+		w.cleared = w.produced
+	}
+	return err
+}
+
+// step decides on a batch in one transaction, then produces its outputs. Only when they are in Kafka does the next batch begin.
+func (w *worker[T]) step(ctx context.Context, fetched []Record, now time.Time) error {
+	records, next, links := w.fresh(fetched)
+	spans := w.startSpans(records)
+	defer endSpans(spans)
+	batch := Batch{Topic: w.cfg.Topic, Partition: w.partition, Records: records, Now: now}
+
+	var result Result
+	var advance Advance
+	err := w.retry(ctx, "decide", func() error {
+		return w.store.Update(ctx, func(ctx context.Context, tx T) (_ Advance, err error) {
+			if result, err = w.handler.Handle(ctx, tx, batch); err != nil {
+				return Advance{}, err
+			}
+			advance = w.advance(result, next, links)
+			return advance, nil
+		})
+	})
+	if err != nil {
+		return err
+	}
+	w.pos, w.cleared = advance.Position, w.produced
+	if result.Committed != nil {
+		result.Committed()
+	}
+	w.meters.batch(ctx, w.cfg.Name, len(records), len(advance.Outbox))
+	if err := w.produce(ctx, w.linked(advance.Outbox)); err != nil {
+		return err
+	}
+	w.produced = w.pos.Seq
+	if w.committed != nil && len(fetched) > 0 {
+		if err := w.committed(w.pos.Next); err != nil {
+			w.tel.Logger.Debug("committing the offset to Kafka failed; the store has it", "topic", w.cfg.Topic, "partition", w.partition, "error", err)
+		}
+	}
+	return nil
+}
+
+// fresh drops records that the store has already passed, by offset or by link, and returns the position after the batch.
+func (w *worker[T]) fresh(fetched []Record) ([]Record, int64, map[string]int64) {
+	next, links := w.pos.Next, w.pos.Links
+	copied := false
+	records := make([]Record, 0, len(fetched))
+	for _, rec := range fetched {
+		if rec.Offset < next {
+			continue
+		}
+		next = rec.Offset + 1
+		if epoch, seq, ok := link(rec.Headers); ok {
+			if seq <= links[epoch] {
+				continue
+			}
+			if !copied {
+				if links = maps.Clone(links); links == nil {
+					links = map[string]int64{}
+				}
+				copied = true
+			}
+			links[epoch] = seq
+		}
+		records = append(records, rec)
+	}
+	return records, next, links
+}
+
+// advance numbers the outputs and says what the transaction moves forward.
+func (w *worker[T]) advance(result Result, next int64, links map[string]int64) Advance {
+	pos := w.pos
+	pos.Next, pos.Links, pos.Due = next, links, result.Due
+	outbox := make([]Pending, len(result.Outputs))
+	for i, out := range result.Outputs {
+		pos.Seq++
+		out.Headers = withTrace(out.Headers, out.Context)
+		outbox[i] = Pending{Seq: pos.Seq, Output: out}
+	}
+	return Advance{Position: pos, Outbox: outbox, Produced: w.produced}
+}
+
+// linked returns the outputs with their links.
+func (w *worker[T]) linked(pending []Pending) []Output {
+	outputs := make([]Output, len(pending))
+	for i, p := range pending {
+		outputs[i] = p.Output
+		outputs[i].Headers = append(p.Output.Headers[:len(p.Output.Headers):len(p.Output.Headers)],
+			Header{Key: LinkHeader, Value: formatLink(w.pos.Epoch, p.Seq)})
+	}
+	return outputs
+}
+
+func (w *worker[T]) produce(ctx context.Context, outputs []Output) error {
+	if len(outputs) == 0 {
+		return nil
+	}
+	return w.retry(ctx, "produce", func() error { return w.log.Produce(ctx, outputs) })
+}
+
+// retry repeats what failed, with exponential backoff and full jitter, until it succeeds, ctx ends or the partition is lost.
+func (w *worker[T]) retry(ctx context.Context, what string, fn func() error) error {
+	delay := firstDelay
+	for {
+		err := fn()
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case errors.Is(err, ErrFenced):
+			return fmt.Errorf("%s %s/%d: %w", what, w.cfg.Topic, w.partition, err)
+		}
+		w.tel.Logger.Warn("a stage could not go on; trying again", "step", what, "topic", w.cfg.Topic, "partition", w.partition, "delay", delay, "error", err)
+		w.meters.retries.Add(ctx, 1, withStage(w.cfg.Name, attribute.String("step", what)))
+		timer := time.NewTimer(rand.N(delay) + time.Millisecond)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return context.Cause(ctx)
+		case <-timer.C:
+		}
+		delay = min(2*delay, longestWait)
+	}
+}

@@ -1,0 +1,149 @@
+// Package stage is the one mechanism by which every stage of the mesh moves records: it consumes a partition in
+// batches, lets a handler decide inside a transaction, and produces what the handler put out.
+//
+// Neither a crash nor a zombie loses or repeats anything, because the transaction holds four things at once: the handler's
+// state, the position in the input, the outputs (an outbox), and a fence that only the newest owner of the partition passes.
+//
+//   - A crash before the transaction: the records are read again; nothing had happened.
+//   - A crash after it, before the outputs reached Kafka: the next owner produces the outbox first.
+//   - A crash after the produce: the next owner produces the same outputs again. They carry the same link (an epoch of the
+//     producing partition and a number in it), and the stage below drops every link number that it has already passed.
+//   - A zombie: claiming a partition raises its fence, so the zombie's next transaction fails with ErrFenced. What it still
+//     produces is what its successor produces too, under the same links.
+//
+// The position in the store is the truth; the offset committed to Kafka only shows the lag to operators.
+package stage
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// ErrFenced says that another instance has claimed the partition since. The loser drops its work and rejoins the group.
+var ErrFenced = errors.New("partition was claimed by another instance")
+
+// LinkHeader is the header that carries an output's link, "epoch:number".
+const LinkHeader = "hookmesh-link"
+
+// Header is one header of a record.
+type Header struct {
+	Key   string
+	Value []byte
+}
+
+// Record is one consumed record.
+type Record struct {
+	Topic     string
+	Partition int
+	Offset    int64
+	Key       []byte
+	Value     []byte
+	Headers   []Header
+	// Time is when the broker or the producer stamped it.
+	Time time.Time
+	// Context carries the record's trace: the span "process <topic>", whose parent came in the headers.
+	// It is not for cancellation; handlers pass it to Output.Context and to trace.SpanFromContext.
+	Context context.Context
+}
+
+// Output is one record to produce.
+type Output struct {
+	Topic string
+	// Key decides the partition; never empty.
+	Key     []byte
+	Value   []byte
+	Headers []Header
+	// Context carries the trace that the output belongs to: usually the Context of the record that caused it. Its
+	// traceparent is written to the headers. Nil: Headers are taken as they are.
+	Context context.Context
+}
+
+// Batch is what a handler decides on.
+type Batch struct {
+	Topic     string
+	Partition int
+	// Records are in offset order; empty when only a timer is due.
+	Records []Record
+	// Now is the clock at the beginning of the batch.
+	Now time.Time
+}
+
+// Result is what a handler decided.
+type Result struct {
+	// Outputs are produced in their order after the transaction was committed.
+	Outputs []Output
+	// Due is when the handler wants to be called again for this partition even without records; zero: never.
+	Due time.Time
+	// Committed, if not nil, is called once after the transaction was committed: for metrics, logs, wake-ups.
+	Committed func()
+}
+
+// Handler decides on batches of one topic. T is the service's own view of its transaction.
+type Handler[T any] interface {
+	// Handle decides on a batch. It reads and writes only through tx, so that its decision is committed together with the
+	// position and the outputs, or not at all. It is called by one goroutine per partition, by several for several partitions.
+	// It must not fail for a record that it cannot understand: such a record becomes a dead letter (see Dead). An error means
+	// that nothing of the batch counts; the batch is tried again, with backoff.
+	Handle(ctx context.Context, tx T, batch Batch) (Result, error)
+}
+
+// Position is how far a partition of a stage has come.
+type Position struct {
+	Topic     string
+	Partition int
+	// Fence rises with every claim.
+	Fence int64
+	// Next is the offset of the next record to read; -1: the partition was never read.
+	Next int64
+	// Epoch names this store's sequence of outputs of the partition; it changes if the store is lost.
+	Epoch string
+	// Seq is the number of the newest output in that sequence.
+	Seq int64
+	// Links holds, per epoch of the stages above, the newest link number that was passed.
+	Links map[string]int64
+	// Due is the newest Result.Due, so that timers survive a restart.
+	Due time.Time
+}
+
+// Pending is an output of the outbox.
+type Pending struct {
+	Seq    int64
+	Output Output
+}
+
+// Advance is what a transaction moves forward.
+type Advance struct {
+	// Position is the new position. Its Fence must be the one in the store, or the transaction fails with ErrFenced.
+	Position Position
+	// Outbox are the outputs to keep until they are produced.
+	Outbox []Pending
+	// Produced is the newest Seq that is known to be in Kafka; outbox rows up to it are deleted.
+	Produced int64
+}
+
+// Store keeps positions and outboxes next to a service's own state.
+type Store[T any] interface {
+	// Claim takes a partition over: it raises the fence and returns the position and the outbox, in Seq order.
+	Claim(ctx context.Context, topic string, partition int) (Position, []Pending, error)
+	// Update runs decide inside a transaction and stores the Advance that it returns in the same transaction.
+	// It returns ErrFenced if the partition was claimed since, and decide's error as it is.
+	Update(ctx context.Context, decide func(ctx context.Context, tx T) (Advance, error)) error
+}
+
+// Log is the Kafka side of a stage.
+type Log interface {
+	// Open reads a partition from the given offset on; -1: from the oldest record. If the offset is beyond the end of the
+	// partition (the log was lost), reading starts at the oldest record.
+	Open(ctx context.Context, topic string, partition int, offset int64) (Partition, error)
+	// Produce writes outputs durably (acks=all), in order per key. It retries until ctx ends; after an error any of them may have been written.
+	Produce(ctx context.Context, outputs []Output) error
+}
+
+// Partition reads one partition.
+type Partition interface {
+	// Fetch returns records in offset order, at most limit, at least one unless the deadline of wait passes first. Not for several goroutines.
+	Fetch(ctx context.Context, limit int, wait time.Duration) ([]Record, error)
+	// Close releases what it holds.
+	Close() error
+}
