@@ -81,6 +81,13 @@ func (c *cursorFile) write(pos Pos) error {
 	return nil
 }
 
+// unsynced reports whether a power cut would undo something.
+func (c *cursorFile) unsynced() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.dirty
+}
+
 // sync flushes what was written.
 func (c *cursorFile) sync() error {
 	c.mu.Lock()

@@ -41,14 +41,28 @@ func (s *Spool) Read(ctx context.Context, limit Limit) (Batch, error) {
 		if err != nil || len(batch.Records) > 0 {
 			return batch, err
 		}
-		if err := s.marks.sync(); err != nil { // there is time for it now
+		if err := s.wait(ctx); err != nil {
 			return Batch{}, err
 		}
-		select {
-		case <-ctx.Done():
-			return Batch{}, ctx.Err()
-		case <-s.arrive:
-		}
+	}
+}
+
+// wait returns when there may be something to read. Meanwhile it flushes the cursor, if that is due.
+func (s *Spool) wait(ctx context.Context) error {
+	var due <-chan time.Time
+	if s.marks.unsynced() {
+		timer := time.NewTimer(s.opts.CursorSync)
+		defer timer.Stop()
+		due = timer.C
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.arrive:
+		return nil
+	case <-due:
+		s.reader.synced = s.opts.Now()
+		return s.marks.sync()
 	}
 }
 

@@ -122,3 +122,8 @@ func (m meters) batch(ctx context.Context, stage string, records, outputs int) {
 func withStage(stage string, more ...attribute.KeyValue) metric.MeasurementOption {
 	return metric.WithAttributes(append(more, attribute.String("stage", stage))...)
 }
+
+// Inject writes the trace of a context into headers.
+func Inject(ctx context.Context, headers *[]Header) {
+	telemetry.Propagator().Inject(ctx, Carrier{headers})
+}

@@ -1,0 +1,111 @@
+// Package edge is what stands between the network and the gateway's API: bodies with limits, headers, traces, panics. It
+// knows HTTP and nothing of events.
+package edge
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	eventv1 "github.com/hookmesh/hookmesh/gen/hookmesh/event/v1"
+)
+
+// Request is what an HTTP request said, for a service that is called with messages.
+type Request struct {
+	Method string
+	// URL is the request target as received: path and query.
+	URL string
+	// Headers are all lines; repeated ones in the order in which they came.
+	Headers []*eventv1.Header
+	// Body is what came, after gzip.
+	Body []byte
+	// RemoteAddress is the peer's, without port.
+	RemoteAddress string
+	// ReceivedAt is when the headers had been read.
+	ReceivedAt time.Time
+}
+
+type requestKey struct{}
+
+// WithRequest puts a request into a context.
+func WithRequest(ctx context.Context, r *Request) context.Context {
+	return context.WithValue(ctx, requestKey{}, r)
+}
+
+// RequestFrom takes it out; nil: the call did not come over HTTP.
+func RequestFrom(ctx context.Context) *Request {
+	r, _ := ctx.Value(requestKey{}).(*Request)
+	return r
+}
+
+// NewRequest describes r, whose body was read already.
+func NewRequest(r *http.Request, body []byte, receivedAt time.Time) *Request {
+	return &Request{
+		Method: r.Method, URL: target(r), Headers: headerLines(r), Body: body,
+		RemoteAddress: host(r.RemoteAddr), ReceivedAt: receivedAt,
+	}
+}
+
+// target is the request target. Proxies may send it in absolute form.
+func target(r *http.Request) string {
+	if strings.HasPrefix(r.RequestURI, "/") {
+		return ValidURL(r.RequestURI)
+	}
+	return ValidURL(r.URL.RequestURI())
+}
+
+// ValidURL escapes the bytes of a URL that are not UTF-8. They are against RFC 3986, yet servers let them through, and no
+// message can carry them.
+func ValidURL(url string) string {
+	if utf8.ValidString(url) {
+		return url
+	}
+	const digits = "0123456789ABCDEF"
+	var b strings.Builder
+	for i := 0; i < len(url); {
+		r, n := utf8.DecodeRuneInString(url[i:])
+		if r == utf8.RuneError && n <= 1 {
+			b.WriteByte('%')
+			b.WriteByte(digits[url[i]>>4])
+			b.WriteByte(digits[url[i]&15])
+			i++
+			continue
+		}
+		b.WriteString(url[i : i+n])
+		i += n
+	}
+	return b.String()
+}
+
+// headerLines lists the headers. net/http takes Host out of them; signatures may cover it.
+func headerLines(r *http.Request) []*eventv1.Header {
+	names := make([]string, 0, len(r.Header))
+	count := 1
+	for name, values := range r.Header {
+		names = append(names, name)
+		count += len(values)
+	}
+	slices.Sort(names) // a map has no order; at least it is always the same
+	lines := make([]*eventv1.Header, 0, count)
+	if r.Host != "" {
+		lines = append(lines, &eventv1.Header{Name: "Host", Value: []byte(r.Host)})
+	}
+	for _, name := range names {
+		for _, value := range r.Header[name] {
+			lines = append(lines, &eventv1.Header{Name: name, Value: []byte(value)})
+		}
+	}
+	return lines
+}
+
+func host(address string) string {
+	h, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return ""
+	}
+	return h
+}

@@ -1,0 +1,176 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"google.golang.org/protobuf/proto"
+
+	eventv1 "github.com/hookmesh/hookmesh/gen/hookmesh/event/v1"
+	gatewayv1 "github.com/hookmesh/hookmesh/gen/hookmesh/gateway/v1"
+	"github.com/hookmesh/hookmesh/services/gateway/edge"
+	"github.com/hookmesh/hookmesh/services/gateway/problem"
+)
+
+const webhooks = "/webhooks/"
+
+// Handler returns the whole HTTP edge of a gateway: /webhooks/{source}, the JSON API under /v1/, /openapi.json and an index.
+// Serve it with NewHTTPServer, which bounds what a handler cannot.
+func Handler(s *Service) (http.Handler, error) {
+	hooks, err := newWebhookHandler(s)
+	if err != nil {
+		return nil, err
+	}
+	api, err := newAPIHandler(s)
+	if err != nil {
+		return nil, err
+	}
+	// Not http.ServeMux: it redirects paths with dots, and a webhook must not be redirected.
+	root := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch path := r.URL.Path; {
+		case strings.HasPrefix(path, webhooks):
+			hooks.ServeHTTP(w, r)
+		case strings.HasPrefix(path, "/v1/"):
+			api.ServeHTTP(w, r)
+		case path == "/openapi.json" && len(s.deps.OpenAPI) > 0:
+			serveBytes(w, r, "application/json", s.deps.OpenAPI)
+		case path == "/":
+			serveBytes(w, r, "text/plain; charset=utf-8", []byte(index))
+		default:
+			notFound(w)
+		}
+	})
+	return edge.Secure(edge.Trace(s.tracer, s.cfg.TrustTraceparent, edge.Recover(s.tel.Logger, edge.LimitHeaders(root)))), nil
+}
+
+const index = `hookmesh
+POST /webhooks/{source}            takes webhooks
+GET  /v1/search?query=…            searches the knowledge base
+GET  /v1/documents/{source}/{id}   tells what is known of a document
+GET  /v1/events/{id}               tells what became of an event
+GET  /openapi.json                 describes the API
+`
+
+func serveBytes(w http.ResponseWriter, r *http.Request, contentType string, data []byte) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		methodNotAllowed(w, "GET, HEAD")
+		return
+	}
+	w.Header().Set("Content-Type", contentType)
+	_, _ = w.Write(data) // the client is gone if this fails
+}
+
+func notFound(w http.ResponseWriter) {
+	problem.Problem{Status: http.StatusNotFound, Code: problem.NotFound, Detail: "There is nothing at this path."}.Write(w)
+}
+
+func methodNotAllowed(w http.ResponseWriter, allowed string) {
+	w.Header().Set("Allow", allowed)
+	problem.Problem{Status: http.StatusMethodNotAllowed, Code: problem.MethodNotAllowed, Detail: "The method is not allowed here; allowed: " + allowed + "."}.Write(w)
+}
+
+// webhookHandler stands before the generated handler of ReceiveWebhook.
+type webhookHandler struct {
+	s      *Service
+	bodies *edge.Bodies
+	mux    *runtime.ServeMux
+}
+
+func newWebhookHandler(s *Service) (*webhookHandler, error) {
+	mux := runtime.NewServeMux(
+		runtime.WithMarshalerOption(runtime.MIMEWildcard, edge.Raw{}),
+		runtime.WithForwardResponseOption(forwardAnswer),
+		runtime.WithDisablePathLengthFallback(),
+		runtime.WithDisableHTTPMethodOverride(),
+		runtime.WithErrorHandler(apiError(s)),
+		runtime.WithRoutingErrorHandler(routingError),
+	)
+	if err := gatewayv1.RegisterGatewayServiceHandlerServer(context.Background(), mux, s); err != nil {
+		return nil, fmt.Errorf("register the webhook API: %w", err)
+	}
+	return &webhookHandler{s: s, bodies: edge.NewBodies(s.cfg.MaxBodyBytes, s.cfg.MaxBufferedBytes), mux: mux}, nil
+}
+
+// ServeHTTP decides whether the delivery may come in before a byte of its body is read.
+func (h *webhookHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	start := h.s.now()
+	// The escaped path, so that nothing but a plain name matches: no slash, dot or percent sign.
+	name := strings.TrimPrefix(r.URL.EscapedPath(), webhooks)
+	refuse := func(src *source, a *answer) {
+		h.s.finish(r.Context(), src, a, h.s.now().Sub(start))
+		a.write(w)
+	}
+	if !sourceName.MatchString(name) {
+		refuse(nil, problemAnswer("unknown_source", problem.Problem{Status: http.StatusNotFound, Code: problem.UnknownSource, Detail: "There is no source of this name."}))
+		return
+	}
+	if r.Method != http.MethodPost && r.Method != http.MethodGet {
+		methodNotAllowed(w, "GET, POST")
+		return
+	}
+	src, refused := h.s.admit(name)
+	if refused != nil {
+		refuse(src, refused)
+		return
+	}
+	body, release, bad := h.bodies.Read(w, r)
+	defer release()
+	if bad != nil {
+		a := problemAnswer(strings.ToLower(bad.Code), *bad)
+		if bad.Code == problem.Overloaded {
+			a = h.s.shed(src, bad.Code, bad.Detail, 1)
+		}
+		refuse(src, a)
+		return
+	}
+	ctx := edge.WithRequest(withAdmitted(r.Context(), src), edge.NewRequest(r, body, start))
+	h.mux.ServeHTTP(w, plain(ctx, r, name, body))
+}
+
+// plain is the request that the generated handler sees: without query and headers, so that neither can fill fields of the message,
+// choose a deadline or a method. The service reads the real ones from the context.
+func plain(ctx context.Context, r *http.Request, name string, body []byte) *http.Request {
+	inner := r.WithContext(ctx)
+	inner.URL = &url.URL{Path: webhooks + name}
+	inner.Header = http.Header{"Content-Type": {"application/octet-stream"}}
+	inner.Body, inner.ContentLength = edge.NewPayload(body), int64(len(body))
+	inner.Form, inner.PostForm = url.Values{}, url.Values{}
+	return inner
+}
+
+// forwardAnswer writes status and headers of a ReceiveWebhookResponse; grpc-gateway writes its body.
+func forwardAnswer(_ context.Context, w http.ResponseWriter, m proto.Message) error {
+	a, ok := m.(interface {
+		GetStatus() int32
+		GetHeaders() []*eventv1.Header
+	})
+	if !ok {
+		return fmt.Errorf("%T is not an answer to a webhook", m)
+	}
+	setHeaders(w, a.GetHeaders())
+	w.WriteHeader(int(a.GetStatus()))
+	return nil
+}
+
+// routingError answers paths and methods that grpc-gateway does not know.
+func routingError(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, status int) {
+	switch status {
+	case http.StatusMethodNotAllowed:
+		methodNotAllowed(w, "GET, POST")
+	case http.StatusNotFound:
+		notFound(w)
+	default:
+		problem.Problem{Status: status, Code: problem.InvalidRequest, Detail: "The request's path cannot be read."}.Write(w)
+	}
+}
+
+// sameJSON reports whether a body is absent or says that it is JSON.
+func sameJSON(r *http.Request, body []byte) bool {
+	mime, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
+	return len(bytes.TrimSpace(body)) == 0 || strings.EqualFold(strings.TrimSpace(mime), "application/json")
+}

@@ -1,0 +1,108 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"go.opentelemetry.io/otel/attribute"
+	otelcodes "go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/hookmesh/hookmesh/services/internal/spool"
+	"github.com/hookmesh/hookmesh/services/internal/stage"
+	"github.com/hookmesh/hookmesh/services/internal/telemetry"
+)
+
+const (
+	maxProduceRecords = 2000
+	maxProduceBytes   = 4 << 20
+)
+
+// store makes records durable: in the place that is configured, else in the other one. What is acknowledged here later never
+// overtakes what waits in the spool, so that a document's events keep their order.
+func (s *Service) store(ctx context.Context, outputs []stage.Output) error {
+	ctx, span := s.startSpan(ctx, "durable write")
+	defer span.End()
+	place, err := s.storeSomewhere(ctx, outputs)
+	if span.IsRecording() {
+		span.SetAttributes(attribute.Int("hookmesh.records", len(outputs)), attribute.String("hookmesh.durability", place))
+	}
+	if err != nil {
+		span.RecordError(err)
+		span.SetStatus(otelcodes.Error, "neither Kafka nor the spool took it")
+	}
+	return err
+}
+
+func (s *Service) storeSomewhere(ctx context.Context, outputs []stage.Output) (place string, err error) {
+	var first error
+	if s.cfg.Durability == DurabilityBroker && s.spool.Empty() {
+		if first = s.produce(ctx, outputs); first == nil {
+			return "broker", nil
+		}
+		s.tel.Logger.WarnContext(ctx, "Kafka did not take a record; it goes to the spool", "error", first)
+	}
+	appendErr := s.append(ctx, outputs)
+	if appendErr == nil {
+		return "spool", nil
+	}
+	if s.cfg.Durability == DurabilitySpool && s.spool.Empty() && !errors.Is(appendErr, spool.ErrClosed) {
+		if first = s.produce(ctx, outputs); first == nil {
+			return "broker", nil
+		}
+	}
+	return "nowhere", errors.Join(first, appendErr)
+}
+
+// produce writes to Kafka, together with the others that write now.
+func (s *Service) produce(ctx context.Context, outputs []stage.Output) error {
+	if _, err := s.producing.Do(ctx, outputs); err != nil {
+		return fmt.Errorf("write to Kafka: %w", err)
+	}
+	return nil
+}
+
+// errBehindSpool sends records to the spool that waited here while others had to go there: at once, and behind those.
+var errBehindSpool = errors.New("the spool is not drained yet")
+
+func (s *Service) produceBatch(ctx context.Context, batches [][]stage.Output) ([]struct{}, error) {
+	if !s.spool.Empty() {
+		return nil, errBehindSpool
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.WriteTimeout)
+	defer cancel()
+	var all []stage.Output
+	for _, b := range batches {
+		all = append(all, b...)
+	}
+	return make([]struct{}, len(batches)), s.deps.Producer.Produce(ctx, all)
+}
+
+func outputsSize(outputs []stage.Output) int {
+	n := 0
+	for _, o := range outputs {
+		n += len(o.Key) + len(o.Value)
+	}
+	return n
+}
+
+// append writes to the spool. The trace goes into the headers, because it has to survive on the disk.
+func (s *Service) append(ctx context.Context, outputs []stage.Output) error {
+	records := make([]spool.Record, len(outputs))
+	for i, o := range outputs {
+		headers := o.Headers
+		if o.Context != nil && trace.SpanContextFromContext(o.Context).IsValid() {
+			telemetry.Propagator().Inject(o.Context, stage.Carrier{Headers: &headers})
+		}
+		kept := make([]spool.Header, len(headers))
+		for j, h := range headers {
+			kept[j] = spool.Header{Key: h.Key, Value: h.Value}
+		}
+		records[i] = spool.Record{Topic: o.Topic, Key: o.Key, Value: o.Value, Headers: kept}
+	}
+	if err := s.spool.Append(ctx, records); err != nil {
+		return fmt.Errorf("write to the spool: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,115 @@
+package spool
+
+import (
+	"context"
+	"encoding/binary"
+	"io"
+	"log/slog"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+func testLogger(w io.Writer) *slog.Logger { return slog.New(slog.NewTextHandler(w, nil)) }
+
+// TestWhateverHappensTheAcknowledgedRecordsAreThereInOrder appends, reads, acknowledges, lets the disk fail and cuts the power
+// at random, and checks that all acknowledged records come out in order, and that only acknowledged ones are left out.
+func TestWhateverHappensTheAcknowledgedRecordsAreThereInOrder(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		d := newMemDisk()
+		segment := rapid.Int64Range(30, 400).Draw(t, "segment bytes")
+		open := func() *Spool {
+			s, err := Open("", Options{disk: d, SegmentBytes: segment})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s
+		}
+		s := open()
+		defer func() { _ = s.Close() }()
+		var (
+			number uint32
+			safe   []uint32 // appended and acknowledged to the caller, not yet to the spool by the reader
+			acked  uint32   // everything below was acknowledged by the reader
+		)
+		read := func(ack bool) {
+			for {
+				b, err := s.tryRead(Limit{Records: 3, Bytes: 200})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if len(b.Records) == 0 {
+					return
+				}
+				for _, r := range b.Records {
+					n := binary.BigEndian.Uint32(r.Value)
+					if len(safe) > 0 && n == safe[0] {
+						safe = safe[1:]
+					} else if len(safe) > 0 && n > safe[0] {
+						t.Fatalf("%d came before %d", n, safe[0])
+					} // else: one that was never acknowledged, or that was read before
+					acked = max(acked, n+1)
+				}
+				if ack {
+					if err := s.Ack(b.Next); err != nil {
+						t.Fatal(err)
+					}
+				}
+				return
+			}
+		}
+		t.Repeat(map[string]func(*rapid.T){
+			"append": func(t *rapid.T) {
+				batch := make([]Record, rapid.IntRange(1, 5).Draw(t, "records"))
+				var numbers []uint32
+				for i := range batch {
+					batch[i] = Record{Topic: "t", Key: make([]byte, rapid.IntRange(0, 60).Draw(t, "size")), Value: binary.BigEndian.AppendUint32(nil, number)}
+					numbers = append(numbers, number)
+					number++
+				}
+				if err := s.Append(context.Background(), batch); err == nil {
+					safe = append(safe, numbers...)
+				}
+			},
+			"read and acknowledge": func(*rapid.T) { read(true) },
+			"write fails": func(t *rapid.T) {
+				d.mu.Lock()
+				d.failWrite, d.shortWrite = 1, rapid.Bool().Draw(t, "short")
+				d.mu.Unlock()
+				_ = s.Append(context.Background(), []Record{{Topic: "t", Value: binary.BigEndian.AppendUint32(nil, number)}})
+				number++
+				d.mu.Lock()
+				d.failWrite = 0
+				d.mu.Unlock()
+			},
+			"flush fails, then a restart": func(*rapid.T) {
+				d.mu.Lock()
+				d.failSync = 1
+				d.mu.Unlock()
+				_ = s.Append(context.Background(), []Record{{Topic: "t", Value: binary.BigEndian.AppendUint32(nil, number)}})
+				number++
+				d.mu.Lock()
+				d.failSync = 0
+				d.mu.Unlock()
+				_ = s.Close()
+				s = open()
+			},
+			"power cut": func(t *rapid.T) {
+				after := d.powerCut(func(n int) int { return rapid.IntRange(0, n).Draw(t, "kept") })
+				_ = s.Close()
+				d = after
+				s = open()
+				if n := s.Stats().Lost; n > 0 {
+					t.Fatalf("%d records are said to be lost: %+v", n, s.Damages())
+				}
+			},
+		})
+		for i := 0; len(safe) > 0; i++ {
+			before := len(safe)
+			read(true)
+			if len(safe) == before && i > 10_000 {
+				t.Fatalf("%d acknowledged records are gone, the first is %d", len(safe), safe[0])
+			}
+		}
+	})
+}
