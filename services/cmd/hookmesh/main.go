@@ -62,8 +62,8 @@ func newRoot() *cobra.Command {
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(
-		upCommand(), serveCommand(), sendCommand(), verifyCommand(), presetsCommand(), searchCommand(),
-		eventsCommand(), traceCommand(), demoCommand(), versionCommand(),
+		sendCommand(), verifyCommand(), presetsCommand(), searchCommand(),
+		eventsCommand(), traceCommand(), versionCommand(),
 	)
 	return root
 }

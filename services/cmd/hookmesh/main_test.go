@@ -1,0 +1,71 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// command runs a command line as a user would.
+func command(t *testing.T, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	code = run(t.Context(), args, strings.NewReader(""), &out, &errs)
+	return code, out.String(), errs.String()
+}
+
+func TestVerifySaysWhyAWebhookIsRefused(t *testing.T) {
+	body := filepath.Join(t.TempDir(), "body")
+	if err := os.WriteFile(body, []byte("Hello, World!"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const secret = "It's a Secret to Everybody"
+	// The example of GitHub's documentation.
+	const signature = "X-Hub-Signature-256: sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"
+	tests := []struct {
+		name string
+		args []string
+		code int
+		want string
+	}{
+		{"authentic, but not JSON", []string{"--secret", secret, "--header", signature}, 0, `"verdict": "quarantined"`},
+		{"the second secret fits", []string{"--secret", "other", "--secret", secret, "--header", signature}, 0, `"verdict": "quarantined"`},
+		{"another secret", []string{"--secret", "wrong", "--header", signature}, 1, `"code": "SIGNATURE_MISMATCH"`},
+		{"no signature", []string{"--secret", secret}, 1, `"code": "SIGNATURE_MISSING"`},
+		{"no secret", nil, 2, ""},
+		{"a header that is none", []string{"--secret", secret, "--header", "x"}, 2, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			code, out, errs := command(t, append([]string{"verify", "--preset", "github", "--body", body}, tt.args...)...)
+			if code != tt.code || !strings.Contains(out, tt.want) {
+				t.Errorf("exit %d, want %d\n%s%s", code, tt.code, out, errs)
+			}
+			if strings.Contains(out+errs, secret) || strings.Contains(out+errs, "757107ea") && tt.code == 1 {
+				t.Error("the answer gives a secret or signature away")
+			}
+		})
+	}
+}
+
+func TestWrongUseExitsWithTwoAndSaysWhatToDo(t *testing.T) {
+	for _, args := range [][]string{{"verify", "--nope"}, {"send"}, {"version", "extra"}, {"verify", "--preset", "nothing", "--secret", "x"}} {
+		if code, _, errs := command(t, args...); code != 2 || errs == "" {
+			t.Errorf("%v: exit %d, %q", args, code, errs)
+		}
+	}
+	if code, _, errs := command(t, "search", "--url", "http://127.0.0.1:1", "x"); code != 1 || !strings.Contains(errs, "hookmesh up") {
+		t.Errorf("exit %d, %q", code, errs)
+	}
+}
+
+func TestPresetsAreListed(t *testing.T) {
+	code, out, _ := command(t, "presets")
+	for _, p := range []string{"github", "confluence", "slack", "standard-webhooks", "generic-hmac"} {
+		if code != 0 || !strings.Contains(out, p) {
+			t.Errorf("exit %d, %s is not in\n%s", code, p, out)
+		}
+	}
+}
