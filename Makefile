@@ -51,7 +51,8 @@ generate: $(TOOLS)/buf $(TOOLS)/plugins ## Generate gen/ from proto/
 .PHONY: lint
 lint: $(TOOLS)/buf $(TOOLS)/plugins $(TOOLS)/golangci-lint ## Lint protos and Go, and check that gen/ is fresh and go.mod files are tidy
 	buf lint
-	buf breaking --against proto/released.binpb
+	@mkdir -p bin && buf build -o bin/api.binpb --exclude-source-info
+	buf breaking bin/api.binpb --against proto/released.binpb
 	./scripts/check-generated.sh
 	./scripts/check-modules.sh $(MODULES)
 	@for m in $(MODULES); do [ $$m = gen ] || (cd $$m && echo "golangci-lint $$m" && golangci-lint run --timeout 15m ./...) || exit 1; done

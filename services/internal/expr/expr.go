@@ -219,3 +219,11 @@ func number(s string) ref.Val {
 	}
 	return types.Double(f)
 }
+
+// Native returns what an item of List is in the JSON tree, so that it can be the Body of another Input.
+func Native(item any) any {
+	if v, ok := item.(ref.Val); ok {
+		return v.Value()
+	}
+	return item
+}

@@ -1,0 +1,232 @@
+package embedder
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	embedderv1 "github.com/hookmesh/hookmesh/gen/hookmesh/embedder/v1"
+	eventv1 "github.com/hookmesh/hookmesh/gen/hookmesh/event/v1"
+	"github.com/hookmesh/hookmesh/services/embedder/chunk"
+	"github.com/hookmesh/hookmesh/services/embedder/embedding"
+	"github.com/hookmesh/hookmesh/services/embedder/extract"
+	"github.com/hookmesh/hookmesh/services/embedder/fetch"
+	"github.com/hookmesh/hookmesh/services/internal/events"
+	"github.com/hookmesh/hookmesh/services/internal/kafka"
+	"github.com/hookmesh/hookmesh/services/internal/stage"
+)
+
+// errBehind says that the source serves an older version than it told us of: its own caches need a moment.
+var errBehind = errors.New("the source still serves an older version")
+
+// errNoContent says that there is no way to get the content.
+var errNoContent = errors.New("the event carries no content and the source has no content.fetch")
+
+// breakerError opens the breaker of a source.
+type breakerError struct{ error }
+
+// attempt does the work of a job.
+func (s *Service) attempt(ctx context.Context, job *Job) error {
+	ev := job.Change.GetEvent()
+	switch ev.GetAction() {
+	case eventv1.Action_ACTION_DELETED, eventv1.Action_ACTION_SUBTREE_DELETED:
+		// In doubt about the order, the source itself says whether the document is gone.
+		if f := s.fetchers[job.Source]; !job.Change.GetRefetch() || f == nil || ev.GetAction() == eventv1.Action_ACTION_SUBTREE_DELETED {
+			return s.remove(ctx, job)
+		}
+	}
+	doc, err := s.content(ctx, job)
+	if errors.Is(err, fetch.ErrGone) {
+		return s.remove(ctx, job)
+	}
+	if err != nil {
+		return err
+	}
+	return s.replace(ctx, job, doc)
+}
+
+// content returns the document's content: what the event carries, or what the source serves now.
+func (s *Service) content(ctx context.Context, job *Job) (fetch.Document, error) {
+	ev := job.Change.GetEvent()
+	c := ev.GetContent()
+	f := s.fetchers[job.Source]
+	if c.GetInline() && (!job.Change.GetRefetch() || f == nil) {
+		return fetch.Document{Content: []byte(c.GetText()), Format: formats[c.GetFormat()], Title: c.GetTitle(), URL: c.GetUrl(), Version: ev.GetVersion()}, nil
+	}
+	if f == nil {
+		return fetch.Document{}, &fetch.Error{Permanent: true, Err: errNoContent}
+	}
+	ctx, span := s.tracer.Start(ctx, "fetch", trace.WithSpanKind(trace.SpanKindClient))
+	defer span.End()
+	doc, err := f.Fetch(ctx, job.DocumentID)
+	if errors.Is(err, fetch.ErrUnauthorized) {
+		return doc, &breakerError{err}
+	}
+	if err != nil {
+		return doc, err
+	}
+	span.SetAttributes(attribute.Int("hookmesh.bytes", len(doc.Content)))
+	if behind(doc.Version, ev.GetVersion()) {
+		return doc, &fetch.Error{Err: fmt.Errorf("%w: %s instead of %s", errBehind, doc.Version, ev.GetVersion())}
+	}
+	if doc.Title == "" {
+		doc.Title = c.GetTitle()
+	}
+	if doc.URL == "" {
+		doc.URL = c.GetUrl()
+	}
+	if doc.Version == "" {
+		doc.Version = ev.GetVersion()
+	}
+	return doc, nil
+}
+
+// behind compares versions that are whole numbers; others cannot be compared.
+func behind(fetched, told string) bool {
+	f, err1 := strconv.ParseInt(fetched, 10, 64)
+	t, err2 := strconv.ParseInt(told, 10, 64)
+	return err1 == nil && err2 == nil && f < t
+}
+
+var formats = map[eventv1.ContentFormat]extract.Format{
+	eventv1.ContentFormat_CONTENT_FORMAT_MARKDOWN: extract.FormatMarkdown, eventv1.ContentFormat_CONTENT_FORMAT_HTML: extract.FormatHTML,
+	eventv1.ContentFormat_CONTENT_FORMAT_CONFLUENCE_STORAGE: extract.FormatConfluenceStorage, eventv1.ContentFormat_CONTENT_FORMAT_PLAIN: extract.FormatPlain,
+}
+
+// replace makes a document's content searchable, embedding only what is new.
+func (s *Service) replace(ctx context.Context, job *Job, src fetch.Document) error {
+	text, err := extract.Markdown(src.Format, src.Content)
+	if err != nil {
+		return &fetch.Error{Permanent: true, Err: err}
+	}
+	chunks := chunk.Split(src.Title, text, chunk.Options{})
+	model := s.deps.Model.Info().Fingerprint
+	known, err := s.deps.Store.Vectors(ctx, job.Source, job.DocumentID, model)
+	if err != nil {
+		return fmt.Errorf("read the document's vectors: %w", err)
+	}
+	counts, err := s.embed(ctx, src.Title, chunks, known)
+	if err != nil {
+		return err
+	}
+	doc := Document{Title: src.Title, URL: src.URL, Version: src.Version, TextHash: sha256.Sum256([]byte(text)), Model: model}
+	now := map[[32]byte]bool{}
+	for _, c := range chunks {
+		doc.Pieces = append(doc.Pieces, Piece{Ordinal: c.Ordinal, HeadingPath: c.HeadingPath, Text: c.Text, Hash: c.Hash, Vector: known[c.Hash]})
+		now[c.Hash] = true
+	}
+	for hash := range known {
+		if !now[hash] {
+			counts.Removed++
+		}
+	}
+	ctx, span := s.tracer.Start(ctx, "store", trace.WithAttributes(attribute.Int("hookmesh.chunks.reused", counts.Reused),
+		attribute.Int("hookmesh.chunks.new", counts.New), attribute.Int("hookmesh.chunks.removed", counts.Removed)))
+	defer span.End()
+	record := s.record(job, embedderv1.Outcome_OUTCOME_EMBEDDED)
+	record.ChunksReused, record.ChunksNew, record.ChunksRemoved = int32(counts.Reused), int32(counts.New), int32(counts.Removed)
+	if err := s.deps.Store.Replace(ctx, job, doc, record, s.deps.Now()); err != nil {
+		return fmt.Errorf("replace document: %w", err)
+	}
+	s.done(ctx, job, record, "embedded")
+	for what, n := range map[string]int{"reused": counts.Reused, "new": counts.New, "removed": counts.Removed} {
+		s.meters.chunks.Add(ctx, int64(n), metric.WithAttributes(attribute.String("source", job.Source), attribute.String("what", what)))
+	}
+	return nil
+}
+
+// embed fills known with the vectors of the chunks that are not in it.
+func (s *Service) embed(ctx context.Context, title string, chunks []chunk.Chunk, known map[[32]byte][]float32) (Counts, error) {
+	var counts Counts
+	var texts []string
+	var hashes [][32]byte
+	asked := map[[32]byte]bool{}
+	for _, c := range chunks {
+		switch {
+		case known[c.Hash] != nil:
+			counts.Reused++
+		case !asked[c.Hash]:
+			asked[c.Hash] = true
+			texts, hashes = append(texts, c.Embeddable(title)), append(hashes, c.Hash)
+		}
+	}
+	counts.New = len(texts)
+	if len(texts) == 0 {
+		return counts, nil
+	}
+	ctx, span := s.tracer.Start(ctx, "embed", trace.WithAttributes(attribute.Int("hookmesh.chunks", len(texts)), attribute.String("hookmesh.model", s.deps.Model.Info().Name)))
+	defer span.End()
+	vectors, err := s.deps.Model.Embed(ctx, texts)
+	if e, ok := embedding.AsError(err); ok {
+		return counts, &fetch.Error{Permanent: e.Permanent, RetryAfter: e.RetryAfter, Err: e}
+	}
+	if err != nil {
+		return counts, err
+	}
+	for i, v := range vectors {
+		known[hashes[i]] = v
+	}
+	return counts, nil
+}
+
+// remove takes a document out of the knowledge base.
+func (s *Service) remove(ctx context.Context, job *Job) error {
+	record := s.record(job, embedderv1.Outcome_OUTCOME_REMOVED)
+	subtree := job.Change.GetEvent().GetAction() == eventv1.Action_ACTION_SUBTREE_DELETED
+	if err := s.deps.Store.Remove(ctx, job, subtree, record, s.deps.Now()); err != nil {
+		return fmt.Errorf("remove document: %w", err)
+	}
+	s.done(ctx, job, record, "removed")
+	return nil
+}
+
+// record describes an outcome, with the time that it took since the change.
+func (s *Service) record(job *Job, outcome embedderv1.Outcome) *embedderv1.EventRecord {
+	ev, now := job.Change.GetEvent(), s.deps.Now()
+	since := ev.GetOccurredAt()
+	if since == nil {
+		since = ev.GetReceivedAt()
+	}
+	r := &embedderv1.EventRecord{Id: ev.GetId(), Outcome: outcome, Attempts: int32(job.Attempts + 1), DecidedAt: timestamppb.New(now)}
+	if since != nil {
+		r.FreshnessMs = max(0, now.Sub(since.AsTime()).Milliseconds())
+	}
+	return r
+}
+
+func (s *Service) done(ctx context.Context, job *Job, r *embedderv1.EventRecord, outcome string) {
+	s.count(ctx, job.Source, outcome)
+	s.meters.freshness.Record(ctx, float64(r.GetFreshnessMs())/1000, metric.WithAttributes(attribute.String("source", job.Source)))
+}
+
+// classify says whether another try is worth it, and how long to wait at least.
+func classify(err error) (permanent bool, after time.Duration) {
+	var e *fetch.Error
+	if errors.As(err, &e) {
+		return e.Permanent, e.RetryAfter
+	}
+	return false, 0
+}
+
+// deadLetter is what is left of a job that is given up.
+func deadLetter(ctx context.Context, job *Job, cause error, now time.Time) (stage.Output, error) {
+	ev := job.Change.GetEvent()
+	letter := &eventv1.DeadLetter{
+		Id: ev.GetId(), Source: job.Source, DocumentId: job.DocumentID, Stage: "embedder", Code: "GIVEN_UP", Error: cause.Error(),
+		Attempts: int32(job.Attempts + 1), FailedAt: timestamppb.New(now), Event: ev, Topic: kafka.TopicChanged,
+	}
+	if sc := trace.SpanContextFromContext(ctx); sc.HasTraceID() {
+		letter.TraceId = sc.TraceID().String()
+	}
+	out, err := events.Output(kafka.TopicDead, job.Source, job.DocumentID, letter)
+	out.Context = ctx
+	return out, err
+}

@@ -1,0 +1,357 @@
+package embedder
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	embedderv1 "github.com/hookmesh/hookmesh/gen/hookmesh/embedder/v1"
+	"github.com/hookmesh/hookmesh/services/embedder/embedding"
+	"github.com/hookmesh/hookmesh/services/embedder/fetch"
+	"github.com/hookmesh/hookmesh/services/internal/config"
+	"github.com/hookmesh/hookmesh/services/internal/events"
+	"github.com/hookmesh/hookmesh/services/internal/kafka"
+	"github.com/hookmesh/hookmesh/services/internal/stage"
+	"github.com/hookmesh/hookmesh/services/internal/telemetry"
+)
+
+// Producer writes dead letters to Kafka.
+type Producer interface {
+	// Produce returns when all outputs are written durably. After an error any of them may have been.
+	Produce(ctx context.Context, outputs []stage.Output) error
+}
+
+// Deps are what the service needs.
+type Deps struct {
+	Store     Store
+	Model     embedding.Model
+	Producer  Producer
+	Telemetry telemetry.Telemetry
+	// Client fetches documents; nil: one with a timeout of 30 s.
+	Client *http.Client
+	// Now is the clock.
+	Now func() time.Time
+}
+
+// Config tunes the service.
+type Config struct {
+	Sources []config.Source
+	// Workers is how many documents are worked on at once.
+	Workers int
+	// Tries is how often a change is tried before it becomes a dead letter.
+	Tries int
+	// MaxPending is how many jobs may wait before the stage stops reading; 0: 5,000.
+	MaxPending int64
+}
+
+const (
+	// lease is how long a worker may take for a job before another one may take it.
+	lease = 3 * time.Minute
+	// firstRetry and longestRetry bound the backoff between tries.
+	firstRetry   = time.Second
+	longestRetry = 5 * time.Minute
+	retention    = 7 * 24 * time.Hour
+)
+
+// Service is the embedder: a stage (Handle), workers (Run) and its gRPC API.
+type Service struct {
+	embedderv1.UnimplementedKnowledgeServiceServer
+	embedderv1.UnimplementedEmbedderServiceServer
+	deps     Deps
+	cfg      Config
+	fetchers map[string]*fetch.Fetcher
+	breakers *breakers
+	wake     chan struct{}
+	tracer   trace.Tracer
+	meters   meters
+}
+
+type meters struct {
+	freshness        metric.Float64Histogram
+	outcomes, chunks metric.Int64Counter
+}
+
+// New checks the sources' settings, all at once, and returns the service.
+func New(deps Deps, cfg Config) (*Service, error) {
+	if cfg.MaxPending == 0 {
+		cfg.MaxPending = 5000
+	}
+	const scope = "github.com/hookmesh/hookmesh/services/embedder"
+	s := &Service{deps: deps, cfg: cfg, fetchers: map[string]*fetch.Fetcher{}, breakers: newBreakers(), wake: make(chan struct{}, 1), tracer: deps.Telemetry.Tracer(scope)}
+	var errs []error
+	for _, src := range cfg.Sources {
+		f, err := fetch.New(src.Content, deps.Client)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("source %s: %w", src.Name, err))
+		}
+		if f != nil {
+			s.fetchers[src.Name] = f
+		}
+	}
+	meter := deps.Telemetry.Meter(scope)
+	var err error
+	s.meters.freshness, err = meter.Float64Histogram("hookmesh.freshness", metric.WithUnit("s"), metric.WithDescription("From the change at the source to searchable, by source."),
+		metric.WithExplicitBucketBoundaries(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600))
+	errs = append(errs, err)
+	s.meters.outcomes, err = meter.Int64Counter("hookmesh.embedder.outcomes", metric.WithDescription("What became of changes, by source and outcome."))
+	errs = append(errs, err)
+	s.meters.chunks, err = meter.Int64Counter("hookmesh.embedder.chunks", metric.WithDescription("Chunks, by what was done: reused, new, removed."))
+	errs = append(errs, err)
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Handle implements stage.Handler: the newest change of each document becomes its job.
+func (s *Service) Handle(ctx context.Context, tx Tx, b stage.Batch) (stage.Result, error) {
+	res := stage.Result{Committed: s.wakeUp}
+	for _, rec := range b.Records {
+		change, err := events.DecodeChange(rec.Value)
+		if err != nil {
+			out, derr := events.Dead(rec, "embedder", "RECORD_UNREADABLE", err, b.Now)
+			if derr != nil {
+				return res, derr
+			}
+			res.Outputs = append(res.Outputs, out)
+			continue
+		}
+		var headers []stage.Header
+		stage.Inject(rec.Context, &headers)
+		id := change.GetEvent().GetId()
+		superseded, stale, err := tx.Enqueue(ctx, change, headers, b.Now)
+		if err != nil {
+			return res, fmt.Errorf("enqueue event %s: %w", id, err)
+		}
+		record := &embedderv1.EventRecord{Id: id, Outcome: embedderv1.Outcome_OUTCOME_PENDING, DecidedAt: timestamppb.New(b.Now)}
+		if stale {
+			record.Outcome, record.Reason = embedderv1.Outcome_OUTCOME_SUPERSEDED, "a newer change of the document was there already"
+		}
+		if err := tx.SetRecord(ctx, record, b.Now); err != nil {
+			return res, fmt.Errorf("record event %s: %w", id, err)
+		}
+		if superseded != "" {
+			old := &embedderv1.EventRecord{Id: superseded, Outcome: embedderv1.Outcome_OUTCOME_SUPERSEDED, Reason: "event " + id + " took its place", DecidedAt: timestamppb.New(b.Now)}
+			if err := tx.SetRecord(ctx, old, b.Now); err != nil {
+				return res, fmt.Errorf("record event %s: %w", superseded, err)
+			}
+		}
+	}
+	return res, tx.Expire(ctx, b.Now.Add(-retention), 1000)
+}
+
+// Gate blocks while too much work waits, so that the backlog stays in Kafka.
+func (s *Service) Gate(ctx context.Context) error {
+	for {
+		pending, _, _, _, err := s.deps.Store.Status(ctx)
+		if err != nil || pending < s.cfg.MaxPending {
+			return ctx.Err()
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+func (s *Service) wakeUp() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run works on jobs until ctx ends.
+func (s *Service) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	for range max(1, s.cfg.Workers) {
+		wg.Go(func() { s.work(ctx) })
+	}
+	wg.Wait()
+	return nil
+}
+
+// work is one worker: it takes what is due, and waits when nothing is.
+func (s *Service) work(ctx context.Context) {
+	for ctx.Err() == nil {
+		now := s.deps.Now()
+		closed := s.breakers.open(now)
+		job, err := s.deps.Store.Take(ctx, now, lease, closed)
+		if err != nil && ctx.Err() == nil {
+			s.deps.Telemetry.Logger.Error("taking a job failed", "error", err)
+		}
+		if job != nil {
+			s.wakeUp() // there may be more for the others
+			s.process(ctx, job)
+			continue
+		}
+		s.sleep(ctx, now, closed, err != nil)
+	}
+}
+
+// sleep waits until a job is due, or one comes.
+func (s *Service) sleep(ctx context.Context, now time.Time, closed []string, failed bool) {
+	wait := time.Second
+	if due, err := s.deps.Store.NextDue(ctx, closed); err == nil && !due.IsZero() && !failed {
+		wait = min(wait, max(0, due.Sub(now)))
+	}
+	timer := time.NewTimer(max(wait, time.Millisecond))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-s.wake:
+	case <-timer.C:
+	}
+}
+
+// process carries a job out, and decides what follows from a failure.
+func (s *Service) process(ctx context.Context, job *Job) {
+	ev := job.Change.GetEvent()
+	traced, span := s.tracer.Start(stage.Extract(ctx, job.Headers), "embedder.process", trace.WithAttributes(
+		attribute.String("hookmesh.event.id", ev.GetId()), attribute.String("hookmesh.source", job.Source), attribute.Int64("hookmesh.revision", job.Change.GetRevision()), attribute.Int("hookmesh.attempt", job.Attempts+1)))
+	defer span.End()
+	err := s.attempt(traced, job)
+	var unauthorized *breakerError
+	switch {
+	case err == nil:
+		s.breakers.succeeded(job.Source)
+	case errors.Is(err, ErrSuperseded):
+		span.AddEvent("superseded")
+	case ctx.Err() != nil: // stopped in the middle: the lease ends and the job is taken again
+	case errors.As(err, &unauthorized):
+		span.RecordError(err)
+		at := s.breakers.failed(job.Source, s.deps.Now())
+		s.deps.Telemetry.Logger.ErrorContext(traced, "a source refuses our credentials; its documents wait", "source", job.Source, "until", at, "error", err)
+		s.report(traced, s.deps.Store.Retry(ctx, job, at, false, err.Error(), s.deps.Now()))
+	default:
+		span.RecordError(err)
+		s.fail(traced, job, err)
+	}
+}
+
+func (s *Service) report(ctx context.Context, err error) {
+	if err != nil && !errors.Is(err, ErrSuperseded) && !errors.Is(err, context.Canceled) {
+		s.deps.Telemetry.Logger.ErrorContext(ctx, "the outcome of a job could not be stored; it is done again", "error", err)
+	}
+}
+
+// fail tries again later, or gives up: the dead letter is in Kafka before the job ends.
+func (s *Service) fail(ctx context.Context, job *Job, cause error) {
+	permanent, after := classify(cause)
+	now := s.deps.Now()
+	if !permanent && job.Attempts+1 < s.cfg.Tries {
+		delay := min(firstRetry<<job.Attempts, longestRetry)
+		wait := max(after, rand.N(delay)+delay/10)
+		s.report(ctx, s.deps.Store.Retry(ctx, job, now.Add(wait), true, cause.Error(), now))
+		return
+	}
+	ev := job.Change.GetEvent()
+	letter, err := deadLetter(ctx, job, cause, now)
+	if err == nil {
+		err = s.deps.Producer.Produce(ctx, []stage.Output{letter})
+	}
+	if err != nil {
+		s.report(ctx, fmt.Errorf("write dead letter: %w", err))
+		s.report(ctx, s.deps.Store.Retry(ctx, job, now.Add(longestRetry/10), false, cause.Error(), now))
+		return
+	}
+	s.deps.Telemetry.Logger.WarnContext(ctx, "a change was given up", "source", job.Source, "event", ev.GetId(), "attempts", job.Attempts+1, "error", cause)
+	s.count(ctx, job.Source, "dead")
+	s.report(ctx, s.deps.Store.Bury(ctx, job, &embedderv1.EventRecord{
+		Id: ev.GetId(), Outcome: embedderv1.Outcome_OUTCOME_DEAD, Reason: cause.Error(), Attempts: int32(job.Attempts + 1), DecidedAt: timestamppb.New(now),
+	}, cause.Error(), now))
+}
+
+func (s *Service) count(ctx context.Context, source, outcome string) {
+	s.meters.outcomes.Add(ctx, 1, metric.WithAttributes(attribute.String("source", source), attribute.String("outcome", outcome)))
+}
+
+// Search implements the API.
+func (s *Service) Search(ctx context.Context, req *embedderv1.SearchRequest) (*embedderv1.SearchResponse, error) {
+	limit := int(req.GetLimit())
+	if limit == 0 {
+		limit = 10
+	}
+	if strings.TrimSpace(req.GetQuery()) == "" {
+		return nil, status.Error(codes.InvalidArgument, "query is empty")
+	}
+	vectors, err := s.deps.Model.Embed(ctx, []string{req.GetQuery()})
+	if err != nil {
+		return nil, status.Errorf(codes.Unavailable, "the embedding model does not answer: %v", err)
+	}
+	results, err := s.deps.Store.Search(ctx, Query{Text: req.GetQuery(), Vector: vectors[0], Source: req.GetSource(), Limit: limit})
+	if err != nil {
+		return nil, fmt.Errorf("search: %w", err)
+	}
+	return &embedderv1.SearchResponse{Results: results}, nil
+}
+
+// GetDocument implements the API.
+func (s *Service) GetDocument(ctx context.Context, req *embedderv1.GetDocumentRequest) (*embedderv1.GetDocumentResponse, error) {
+	doc, chunks, err := s.deps.Store.GetDocument(ctx, req.GetSource(), req.GetDocumentId(), req.GetIncludeChunks())
+	if errors.Is(err, ErrNotFound) {
+		return nil, status.Error(codes.NotFound, "nothing is known of this document")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read document: %w", err)
+	}
+	return &embedderv1.GetDocumentResponse{Document: doc, Chunks: chunks}, nil
+}
+
+// ListDocuments implements the API.
+func (s *Service) ListDocuments(ctx context.Context, req *embedderv1.ListDocumentsRequest) (*embedderv1.ListDocumentsResponse, error) {
+	limit := int(req.GetPageSize())
+	if limit == 0 {
+		limit = 100
+	}
+	token, err := base64.RawURLEncoding.DecodeString(req.GetPageToken())
+	if err != nil {
+		return nil, status.Error(codes.InvalidArgument, "page_token is not one of ours")
+	}
+	source, id, _ := strings.Cut(string(token), "/")
+	docs, err := s.deps.Store.ListDocuments(ctx, req.GetSource(), source, id, limit+1)
+	if err != nil {
+		return nil, fmt.Errorf("list documents: %w", err)
+	}
+	res := &embedderv1.ListDocumentsResponse{Documents: docs}
+	if len(docs) > limit {
+		res.Documents = docs[:limit]
+		last := docs[limit-1]
+		res.NextPageToken = base64.RawURLEncoding.EncodeToString(kafka.DocumentKey(last.GetSource(), last.GetDocumentId()))
+	}
+	return res, nil
+}
+
+// GetEvent implements the API.
+func (s *Service) GetEvent(ctx context.Context, req *embedderv1.GetEventRequest) (*embedderv1.GetEventResponse, error) {
+	r, err := s.deps.Store.Event(ctx, req.GetId())
+	if errors.Is(err, ErrNotFound) {
+		return nil, status.Errorf(codes.NotFound, "the embedder has not seen event %q", req.GetId())
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read event: %w", err)
+	}
+	return &embedderv1.GetEventResponse{Event: r}, nil
+}
+
+// GetStatus implements the API.
+func (s *Service) GetStatus(ctx context.Context, _ *embedderv1.GetStatusRequest) (*embedderv1.GetStatusResponse, error) {
+	res := &embedderv1.GetStatusResponse{Model: s.deps.Model.Info().Name, BreakersOpen: s.breakers.open(s.deps.Now())}
+	var err error
+	res.Pending, res.Retrying, res.Documents, res.Chunks, err = s.deps.Store.Status(ctx)
+	return res, err
+}
