@@ -164,8 +164,8 @@ func (p *poller) produce(ctx context.Context, changes []httplist.Change) error {
 func (p *poller) event(documentID string, origin eventv1.Origin) *eventv1.Event {
 	return &eventv1.Event{
 		Id: uuid.Must(uuid.NewV7()).String(), Source: p.src.Name, DocumentId: documentID, Action: eventv1.Action_ACTION_UPDATED,
-		Ordering: p.src.Ordering, Origin: origin, ReceivedAt: timestamppb.New(p.deps.Now()), Assurance: eventv1.Assurance_ASSURANCE_BODY,
-		Content: &eventv1.Content{}, DedupeTtlSeconds: int64(p.src.Dedupe.TTL.Seconds()), GapTimeoutMs: p.src.Source.Ordering.GapTimeout.Milliseconds(),
+		Ordering: p.src.OrderingMode, Origin: origin, ReceivedAt: timestamppb.New(p.deps.Now()), Assurance: eventv1.Assurance_ASSURANCE_BODY,
+		Content: &eventv1.Content{}, DedupeTtlSeconds: int64(p.src.Dedupe.TTL.Seconds()), GapTimeoutMs: p.src.Ordering.GapTimeout.Milliseconds(),
 	}
 }
 

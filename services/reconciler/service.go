@@ -42,8 +42,8 @@ type Source struct {
 	config.Source
 	// Lister reads its changes; nil: it has no list.
 	Lister Lister
-	// Ordering is the mode that its versions are compared in.
-	Ordering eventv1.OrderingMode
+	// OrderingMode is what its versions are compared in.
+	OrderingMode eventv1.OrderingMode
 }
 
 // Deps are what the service needs.

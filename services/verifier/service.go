@@ -56,26 +56,26 @@ func New(sources []config.Source, tel telemetry.Telemetry, now func() time.Time)
 	return s, nil
 }
 
-// Ordering returns the ordering mode that a source's versions are compared in when they are polled: the source's own
-// setting, else that of its preset's first rule that names one.
-func (s *Service) Ordering(name string) string {
-	src, ok := s.sources[name]
-	if !ok {
-		return ""
+// OrderingOf returns the mode that a source's versions are compared in when they are polled: the source's own setting, else
+// that of its preset's first rule that has a proof of order.
+func OrderingOf(src config.Source) (string, error) {
+	if src.Ordering.Mode != "" {
+		return src.Ordering.Mode, nil
 	}
-	if src.cfg.Ordering.Mode != "" {
-		return src.cfg.Ordering.Mode
-	}
-	with, err := s.presets[src.cfg.Preset].With(src.cfg.Settings)
+	p, err := PresetNamed(src.Preset)
 	if err != nil {
-		return ""
+		return "", err
+	}
+	with, err := p.With(src.Settings)
+	if err != nil {
+		return "", err
 	}
 	for _, r := range with.Events {
 		if r.Ordering != "" && r.Ordering != "arrival" {
-			return r.Ordering
+			return r.Ordering, nil
 		}
 	}
-	return "arrival"
+	return "arrival", nil
 }
 
 // Verify implements the API.

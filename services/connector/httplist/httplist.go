@@ -121,7 +121,7 @@ func (l *Lister) parse(raw []byte) (Page, error) {
 	if err != nil {
 		return Page{}, &Error{Err: fmt.Errorf("the list of changes: %w", err)}
 	}
-	in := &expr.Input{Body: tree}
+	in := &expr.Input{Body: tree, Document: true}
 	items, ok := l.items.List(in)
 	if !ok {
 		return Page{}, &Error{Err: errors.New("the answer holds no list where poll.items says")}
@@ -130,7 +130,7 @@ func (l *Lister) parse(raw []byte) (Page, error) {
 	page.Next, _ = l.next.String(in)
 	page.More = l.more.Bool(in)
 	for i, item := range items {
-		one := &expr.Input{Body: expr.Native(item)}
+		one := &expr.Input{Body: expr.Native(item), Document: true}
 		c := Change{Deleted: l.deleted.Bool(one)}
 		if c.DocumentID, ok = l.id.String(one); !ok {
 			return Page{}, &Error{Err: fmt.Errorf("change %d of the answer has no id where poll.id says", i)}

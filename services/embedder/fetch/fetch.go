@@ -122,10 +122,10 @@ func unwrapURL(err error) error {
 }
 
 func refused(res *http.Response, host string) error {
-	switch code := res.StatusCode; {
-	case code == http.StatusNotFound || code == http.StatusGone:
+	switch code := res.StatusCode; code {
+	case http.StatusNotFound, http.StatusGone:
 		return ErrGone
-	case code == http.StatusUnauthorized || code == http.StatusForbidden:
+	case http.StatusUnauthorized, http.StatusForbidden:
 		return fmt.Errorf("%s answered HTTP %d: %w", host, code, ErrUnauthorized)
 	default:
 		e := &Error{Err: fmt.Errorf("%s answered HTTP %d", host, code), Permanent: code < 500 && code != http.StatusTooManyRequests && code != http.StatusRequestTimeout}
@@ -156,9 +156,12 @@ func (f *Fetcher) read(raw []byte, contentType string) (Document, error) {
 	if err != nil {
 		return Document{}, &Error{Err: fmt.Errorf("the answer is not what content.body expects: %w", err)}
 	}
-	in := &expr.Input{Body: tree}
+	in := &expr.Input{Body: tree, Document: true}
 	if f.body.Defined() {
-		text, _ := f.body.String(in)
+		text, ok := f.body.Text(in)
+		if !ok {
+			return Document{}, &Error{Permanent: true, Err: errors.New("the answer holds no text where content.body says")}
+		}
 		doc.Content = []byte(text)
 		if f.cfg.Format == "" {
 			doc.Format = extract.FormatMarkdown

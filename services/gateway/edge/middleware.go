@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -49,7 +50,7 @@ func Recover(log *slog.Logger, next http.Handler) http.Handler {
 			if p == nil {
 				return
 			}
-			if p == http.ErrAbortHandler {
+			if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 				panic(p) // how net/http is told to cut the connection
 			}
 			log.ErrorContext(r.Context(), "a request panicked", "method", r.Method, "panic", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))

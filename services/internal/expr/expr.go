@@ -19,9 +19,12 @@ import (
 	"github.com/hookmesh/hookmesh/services/internal/jsonvalue"
 )
 
-// Input is what expressions see: body, item, headers (by lower-case name), query, method and url. Any other name is a
-// top-level field of the body: issue.body is short for body.issue.body.
+// Input is what expressions see: body, item, headers (by lower-case name) and query. Any other name is a top-level field of
+// the body: issue.body is short for body.issue.body. What is no field of it may still be method or url, of the request.
 type Input struct {
+	// Document: the body is a document and there is no request, so that its own fields body, url, … go before everything.
+	Document bool
+
 	Body    any
 	Item    any
 	Headers map[string]string
@@ -32,6 +35,11 @@ type Input struct {
 
 // ResolveName implements CEL's Activation.
 func (in *Input) ResolveName(name string) (any, bool) {
+	if in.Document {
+		if v, ok := in.field(name); ok {
+			return v, true
+		}
+	}
 	switch name {
 	case "body":
 		return in.Body, true
@@ -41,11 +49,21 @@ func (in *Input) ResolveName(name string) (any, bool) {
 		return in.Headers, true
 	case "query":
 		return in.Query, true
+	}
+	if v, ok := in.field(name); ok {
+		return v, true
+	}
+	switch name {
 	case "method":
 		return in.Method, true
 	case "url":
 		return in.URL, true
 	}
+	return nil, false
+}
+
+// field is a top-level field of the body.
+func (in *Input) field(name string) (any, bool) {
 	if object, ok := in.Body.(map[string]any); ok {
 		v, ok := object[name]
 		return v, ok
@@ -123,6 +141,15 @@ func (e Expr) String(in *Input) (string, bool) {
 		}
 	}
 	return "", false
+}
+
+// Text returns a value as text like String, but an empty string is there: an empty page is a page.
+func (e Expr) Text(in *Input) (string, bool) {
+	if s, ok := e.String(in); ok {
+		return s, true
+	}
+	s, ok := e.eval(in).(types.String)
+	return string(s), ok
 }
 
 func text(v ref.Val) string {

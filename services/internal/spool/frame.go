@@ -107,7 +107,7 @@ func resync(buf []byte, salt uint64) int {
 		}
 		off += i
 		f, err := parse(buf[off:], salt)
-		if err == nil || (err == errShort && f.size > 0) || (err == errCorrupt && f.size > 0) {
+		if err == nil || (errors.Is(err, errShort) && f.size > 0) || (errors.Is(err, errCorrupt) && f.size > 0) {
 			return off
 		}
 	}

@@ -125,7 +125,7 @@ func (s *Spool) readSegment(seg *segment, end int64, limit Limit) (Batch, error)
 	size := 0
 	for len(batch.Records) < max(limit.Records, 1) {
 		f, err := parse(buf, seg.salt)
-		if err == errShort && s.reader.off+int64(len(buf)) < end && len(batch.Records) == 0 {
+		if errors.Is(err, errShort) && s.reader.off+int64(len(buf)) < end && len(batch.Records) == 0 {
 			// One frame larger than the stretch that was read.
 			want := max(int64(f.size), 2*int64(len(buf)), headerSize)
 			if buf, err = readAt(seg, s.reader.off, min(end-s.reader.off, want)); err != nil {
@@ -133,7 +133,7 @@ func (s *Spool) readSegment(seg *segment, end int64, limit Limit) (Batch, error)
 			}
 			continue
 		}
-		if err == errShort && s.reader.off+int64(len(buf)) < end {
+		if errors.Is(err, errShort) && s.reader.off+int64(len(buf)) < end {
 			break // the rest of it comes with the next stretch
 		}
 		if err == nil && f.pos >= s.reader.pos {
@@ -208,7 +208,7 @@ func (s *Spool) skip(seg *segment, end int64) error {
 
 func readAt(seg *segment, off, n int64) ([]byte, error) {
 	buf := make([]byte, n)
-	if m, err := seg.file.ReadAt(buf, off); err != nil && !(errors.Is(err, io.EOF) && int64(m) == n) {
+	if m, err := seg.file.ReadAt(buf, off); err != nil && (!errors.Is(err, io.EOF) || int64(m) != n) {
 		return nil, fmt.Errorf("read segment %s of the spool: %w", seg.name(), err)
 	}
 	return buf, nil

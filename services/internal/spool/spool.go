@@ -148,8 +148,7 @@ func Open(dir string, opts Options) (*Spool, error) {
 		s.unlock = unlock
 	}
 	if err := s.recover(); err != nil {
-		s.closeFiles()
-		return nil, fmt.Errorf("open the spool in %s: %w", dir, err)
+		return nil, errors.Join(fmt.Errorf("open the spool in %s: %w", dir, err), s.closeFiles())
 	}
 	go s.write()
 	return s, nil

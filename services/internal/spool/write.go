@@ -22,7 +22,7 @@ func (s *Spool) write() {
 			if g == nil {
 				break
 			}
-			g.err, chunk = s.commit(g, active, chunk[:0])
+			chunk, g.err = s.commit(g, active, chunk[:0])
 			s.mu.Lock()
 			s.queued -= g.bytes
 			s.mu.Unlock()
@@ -51,9 +51,9 @@ func (s *Spool) take() (*group, *segment) {
 }
 
 // commit writes and flushes a group. Whatever fails, the log ends with a durable record afterwards, or nothing is acknowledged any more.
-func (s *Spool) commit(g *group, active *segment, chunk []byte) (error, []byte) {
+func (s *Spool) commit(g *group, active *segment, chunk []byte) ([]byte, error) {
 	if err := s.Err(); err != nil {
-		return err, chunk
+		return chunk, err
 	}
 	w := &pass{spool: s, seg: active, end: active.size, next: s.next, chunk: chunk}
 	err := w.writeAll(g.frames)
@@ -66,7 +66,7 @@ func (s *Spool) commit(g *group, active *segment, chunk []byte) (error, []byte) 
 	if err != nil {
 		s.opts.Logger.Error("the spool could not be written", "segment", w.seg.name(), "error", err)
 	}
-	return err, w.chunk
+	return w.chunk, err
 }
 
 // fail makes the spool refuse everything from now on.

@@ -35,6 +35,10 @@ type Options struct {
 
 // Open opens or creates a database file and brings its schema up to date. It refuses a file whose schema is newer than this program.
 func Open(ctx context.Context, path string, opts Options) (*DB, error) {
+	path, err := filepath.Abs(path) // a relative path in a file: URI would be read as a host
+	if err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("create the folder of database %s: %w", path, err)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -264,8 +265,8 @@ func (w *worker[T]) linked(pending []Pending) []Output {
 	outputs := make([]Output, len(pending))
 	for i, p := range pending {
 		outputs[i] = p.Output
-		outputs[i].Headers = append(p.Output.Headers[:len(p.Output.Headers):len(p.Output.Headers)],
-			Header{Key: LinkHeader, Value: formatLink(w.pos.Epoch, p.Seq)})
+		link := Header{Key: LinkHeader, Value: formatLink(w.pos.Epoch, p.Seq)}
+		outputs[i].Headers = slices.Concat(p.Output.Headers, []Header{link})
 	}
 	return outputs
 }

@@ -33,7 +33,8 @@ func (c Carrier) Set(key, value string) {
 			headers = append(headers, h)
 		}
 	}
-	*c.Headers = append(headers, Header{Key: key, Value: []byte(value)})
+	headers = append(headers, Header{Key: key, Value: []byte(value)})
+	*c.Headers = headers
 }
 
 // Keys lists the names.

@@ -107,12 +107,12 @@ func describe(s sdktrace.ReadOnlySpan) Span {
 		d.ParentID = s.Parent().SpanID().String()
 	}
 	for _, a := range s.Attributes() {
-		d.Attributes[string(a.Key)] = a.Value.Emit()
+		d.Attributes[string(a.Key)] = a.Value.String()
 	}
 	for _, e := range s.Events() {
 		ev := SpanEvent{Name: e.Name, Time: e.Time, Attributes: map[string]string{}}
 		for _, a := range e.Attributes {
-			ev.Attributes[string(a.Key)] = a.Value.Emit()
+			ev.Attributes[string(a.Key)] = a.Value.String()
 		}
 		d.Events = append(d.Events, ev)
 	}

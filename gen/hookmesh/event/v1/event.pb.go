@@ -469,6 +469,7 @@ func (x *Content) GetFormat() ContentFormat {
 type Event struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// hookmesh's own id of this event (UUIDv7), given when it was accepted.
+	// Empty only before that, when dedupe is asked about a delivery that was not accepted yet.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// Name of the source, as configured.
 	Source string `protobuf:"bytes,2,opt,name=source,proto3" json:"source,omitempty"`
@@ -1022,9 +1023,9 @@ const file_hookmesh_event_v1_event_proto_rawDesc = "" +
 	"\x04text\x18\x02 \x01(\tR\x04text\x12\x14\n" +
 	"\x05title\x18\x03 \x01(\tR\x05title\x12\x10\n" +
 	"\x03url\x18\x04 \x01(\tR\x03url\x128\n" +
-	"\x06format\x18\x05 \x01(\x0e2 .hookmesh.event.v1.ContentFormatR\x06format\"\xe9\x06\n" +
-	"\x05Event\x12\x17\n" +
-	"\x02id\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x02id\x12\x1f\n" +
+	"\x06format\x18\x05 \x01(\x0e2 .hookmesh.event.v1.ContentFormatR\x06format\"\xe0\x06\n" +
+	"\x05Event\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1f\n" +
 	"\x06source\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x06source\x12+\n" +
 	"\vdocument_id\x18\x03 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01(\x80\x10R\n" +

@@ -1,0 +1,239 @@
+package wiring
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"path/filepath"
+	"time"
+
+	"github.com/hookmesh/hookmesh/gen"
+	dedupev1 "github.com/hookmesh/hookmesh/gen/hookmesh/dedupe/v1"
+	embedderv1 "github.com/hookmesh/hookmesh/gen/hookmesh/embedder/v1"
+	eventv1 "github.com/hookmesh/hookmesh/gen/hookmesh/event/v1"
+	gatewayv1 "github.com/hookmesh/hookmesh/gen/hookmesh/gateway/v1"
+	reconcilerv1 "github.com/hookmesh/hookmesh/gen/hookmesh/reconciler/v1"
+	sequencerv1 "github.com/hookmesh/hookmesh/gen/hookmesh/sequencer/v1"
+	verifierv1 "github.com/hookmesh/hookmesh/gen/hookmesh/verifier/v1"
+	"github.com/hookmesh/hookmesh/services/connector/httplist"
+	"github.com/hookmesh/hookmesh/services/dedupe"
+	dedupestore "github.com/hookmesh/hookmesh/services/dedupe/sqlitestore"
+	"github.com/hookmesh/hookmesh/services/embedder"
+	"github.com/hookmesh/hookmesh/services/embedder/embedding"
+	"github.com/hookmesh/hookmesh/services/embedder/embedding/openai"
+	"github.com/hookmesh/hookmesh/services/embedder/embedding/static"
+	embedderstore "github.com/hookmesh/hookmesh/services/embedder/sqlitestore"
+	"github.com/hookmesh/hookmesh/services/gateway"
+	"github.com/hookmesh/hookmesh/services/internal/kafka"
+	"github.com/hookmesh/hookmesh/services/internal/stage"
+	"github.com/hookmesh/hookmesh/services/reconciler"
+	reconcilerstore "github.com/hookmesh/hookmesh/services/reconciler/sqlitestore"
+	"github.com/hookmesh/hookmesh/services/sequencer"
+	sequencerstore "github.com/hookmesh/hookmesh/services/sequencer/sqlitestore"
+	"github.com/hookmesh/hookmesh/services/verifier"
+)
+
+// module is a service as a process is put together from it.
+type module struct {
+	// needs are the services that it calls.
+	needs []string
+	// init makes it and registers what it serves and runs.
+	init func(context.Context, *Mesh) error
+}
+
+// modules is the one table of all services.
+var modules = map[string]module{
+	"gateway":    {needs: []string{"verifier", "dedupe", "sequencer", "embedder", "reconciler"}, init: initGateway},
+	"verifier":   {init: initVerifier},
+	"dedupe":     {init: initDedupe},
+	"sequencer":  {init: initSequencer},
+	"embedder":   {init: initEmbedder},
+	"reconciler": {init: initReconciler},
+}
+
+func initGateway(_ context.Context, m *Mesh) error {
+	conn := m.conns
+	cfg := gateway.Config{
+		Durability: gateway.Durability(m.cfg.Gateway.Durability), SpoolDir: filepath.Join(m.cfg.DataDir, "spool"), SpoolBytes: m.cfg.Gateway.SpoolBytes,
+		MaxBodyBytes: m.cfg.HTTP.MaxBodyBytes, MaxRecordBytes: kafka.MaxRecordBytes - 1<<20, MaxInFlight: m.cfg.Gateway.MaxInFlight,
+	}
+	for _, s := range m.cfg.Sources {
+		cfg.Sources = append(cfg.Sources, gateway.Source{Name: s.Name, PerSecond: s.Rate.PerSecond, Burst: s.Rate.Burst})
+	}
+	service, err := gateway.New(gateway.Deps{
+		Verifier: verifierv1.NewVerifierServiceClient(conn["verifier"]), Dedupe: dedupev1.NewDedupeServiceClient(conn["dedupe"]),
+		Sequencer: sequencerv1.NewSequencerServiceClient(conn["sequencer"]), Embedder: embedderv1.NewEmbedderServiceClient(conn["embedder"]),
+		Knowledge: embedderv1.NewKnowledgeServiceClient(conn["embedder"]), Reconciler: reconcilerv1.NewReconcilerServiceClient(conn["reconciler"]),
+		Producer: m.log, Telemetry: m.tel, OpenAPI: gen.OpenAPI, Now: m.opts.Now,
+	}, cfg)
+	if err != nil {
+		return err
+	}
+	handler, err := gateway.Handler(service)
+	if err != nil {
+		return err
+	}
+	gatewayv1.RegisterGatewayServiceServer(m.server, service)
+	gatewayv1.RegisterEventServiceServer(m.server, service)
+	m.healthy = append(m.healthy, service.Healthy)
+	m.work = append(m.work, task{"gateway", service.Run})
+	server := gateway.NewHTTPServer(handler, gateway.ServerConfig{ReadTimeout: m.cfg.HTTP.ReadTimeout, Logger: m.tel.Logger})
+	m.edge = append(m.edge, task{"http", func(ctx context.Context) error { return serveHTTP(ctx, server, m.listeners.http) }})
+	return nil
+}
+
+// serveHTTP serves until ctx ends, then lets requests in work end.
+func serveHTTP(ctx context.Context, server *http.Server, l net.Listener) error {
+	done := make(chan error, 1)
+	go func() { done <- server.Serve(l) }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	if err := server.Shutdown(stop); err != nil {
+		_ = server.Close()
+	}
+	if err := <-done; err != nil && !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+func initVerifier(_ context.Context, m *Mesh) error {
+	service, err := verifier.New(m.cfg.Sources, m.tel.Named("verifier"), m.opts.Now)
+	if err != nil {
+		return err
+	}
+	verifierv1.RegisterVerifierServiceServer(m.server, service)
+	return nil
+}
+
+// consume adds a stage to what runs.
+func consume[T any](m *Mesh, cfg stage.Config, store stage.Store[T], handler stage.Handler[T]) error {
+	cfg.Now = m.opts.Now
+	runner, err := stage.New(cfg, store, m.log, handler, m.tel)
+	if err != nil {
+		return err
+	}
+	m.work = append(m.work, task{cfg.Name, func(ctx context.Context) error { return m.log.Consume(ctx, runner, m.tel.Logger) }})
+	return nil
+}
+
+func initDedupe(ctx context.Context, m *Mesh) error {
+	store, err := dedupestore.Open(ctx, filepath.Join(m.cfg.DataDir, "dedupe.db"))
+	if err != nil {
+		return err
+	}
+	m.closers = append(m.closers, store.Close)
+	service, err := dedupe.New(store, dedupe.Config{}, m.tel.Named("dedupe"), m.opts.Now)
+	if err != nil {
+		return err
+	}
+	dedupev1.RegisterDedupeServiceServer(m.server, service)
+	return consume(m, stage.Config{Name: "hookmesh-dedupe", Topic: kafka.TopicAccepted}, store, service)
+}
+
+func initSequencer(ctx context.Context, m *Mesh) error {
+	store, err := sequencerstore.Open(ctx, filepath.Join(m.cfg.DataDir, "sequencer.db"))
+	if err != nil {
+		return err
+	}
+	m.closers = append(m.closers, store.Close)
+	service, err := sequencer.New(store, sequencer.Config{}, m.tel.Named("sequencer"))
+	if err != nil {
+		return err
+	}
+	sequencerv1.RegisterSequencerServiceServer(m.server, service)
+	return consume(m, stage.Config{Name: "hookmesh-sequencer", Topic: kafka.TopicUnique}, store, service)
+}
+
+func initEmbedder(ctx context.Context, m *Mesh) error {
+	model, err := m.model()
+	if err != nil {
+		return err
+	}
+	store, err := embedderstore.Open(ctx, filepath.Join(m.cfg.DataDir, "knowledge.db"))
+	if err != nil {
+		return err
+	}
+	m.closers = append(m.closers, store.Close)
+	service, err := embedder.New(embedder.Deps{Store: store, Model: model, Producer: m.log, Telemetry: m.tel.Named("embedder"), Now: m.opts.Now},
+		embedder.Config{Sources: m.cfg.Sources, Workers: m.cfg.Embedder.Workers, Tries: m.cfg.Embedder.Tries})
+	if err != nil {
+		return err
+	}
+	embedderv1.RegisterKnowledgeServiceServer(m.server, service)
+	embedderv1.RegisterEmbedderServiceServer(m.server, service)
+	m.work = append(m.work, task{"embedder", service.Run})
+	return consume(m, stage.Config{Name: "hookmesh-embedder", Topic: kafka.TopicChanged, Gate: service.Gate}, store, service)
+}
+
+// model is the embedding model that the configuration chooses.
+func (m *Mesh) model() (embedding.Model, error) {
+	if e := m.cfg.Embedding; e.Provider == "openai" {
+		return openai.New(openai.Config{BaseURL: e.BaseURL, Model: e.Model, Dimensions: e.Dimensions, APIKey: e.APIKey}), nil
+	}
+	return static.New()
+}
+
+var orderings = map[string]eventv1.OrderingMode{
+	"contiguous": eventv1.OrderingMode_ORDERING_MODE_CONTIGUOUS, "source-contiguous": eventv1.OrderingMode_ORDERING_MODE_SOURCE_CONTIGUOUS,
+	"monotonic": eventv1.OrderingMode_ORDERING_MODE_MONOTONIC, "arrival": eventv1.OrderingMode_ORDERING_MODE_ARRIVAL, "": eventv1.OrderingMode_ORDERING_MODE_ARRIVAL,
+}
+
+func initReconciler(ctx context.Context, m *Mesh) error {
+	store, err := reconcilerstore.Open(ctx, filepath.Join(m.cfg.DataDir, "reconciler.db"))
+	if err != nil {
+		return err
+	}
+	m.closers = append(m.closers, store.Close)
+	var sources []reconciler.Source
+	var errs []error
+	for _, src := range m.cfg.Sources {
+		s := reconciler.Source{Source: src}
+		lister, err := httplist.New(src, nil)
+		if err != nil {
+			errs = append(errs, err)
+		}
+		if lister != nil {
+			s.Lister = lister
+		}
+		mode, err := verifier.OrderingOf(src)
+		if err != nil {
+			continue // the verifier reports what is wrong with the preset
+		}
+		s.OrderingMode = orderings[mode]
+		sources = append(sources, s)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	service, err := reconciler.New(reconciler.Deps{Store: store, Producer: m.log, Telemetry: m.tel.Named("reconciler"), Now: m.opts.Now}, sources)
+	if err != nil {
+		return err
+	}
+	reconcilerv1.RegisterReconcilerServiceServer(m.server, service)
+	m.work = append(m.work, task{"reconciler", service.Run})
+	return errors.Join(
+		consume(m, stage.Config{Name: "hookmesh-reconciler-debts", Topic: kafka.TopicDebts}, store, service.Debts()),
+		consume(m, stage.Config{Name: "hookmesh-reconciler-dead", Topic: kafka.TopicDead}, store, service.DeadLetters()),
+	)
+}
+
+// check says whether the process can do its work: Kafka answers, and nothing that runs here is broken.
+func (m *Mesh) check(ctx context.Context) error {
+	for _, healthy := range m.healthy {
+		if err := healthy(); err != nil {
+			return err
+		}
+	}
+	if err := m.log.Ping(ctx); err != nil {
+		return fmt.Errorf("not ready: %w", err)
+	}
+	return nil
+}
