@@ -2,4 +2,4 @@ module github.com/hookmesh/hookmesh/e2e
 
 go 1.26.0
 
-
+replace github.com/hookmesh/hookmesh/gen => ../gen

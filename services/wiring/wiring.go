@@ -10,10 +10,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/gofrs/flock"
-	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
 	"github.com/hookmesh/hookmesh/services/internal/admin"
@@ -261,7 +261,7 @@ func (m *Mesh) Run(ctx context.Context) error {
 	}
 	failed, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
-	layers := make([]*layer, 0, 3)
+	layers := make([]layer, 0, 3)
 	for _, tasks := range [][]task{calls, m.work, m.edge} {
 		layers = append(layers, startLayer(ctx, tasks, fail))
 	}
@@ -273,7 +273,7 @@ func (m *Mesh) Run(ctx context.Context) error {
 		errs = append(errs, cause)
 	}
 	for _, l := range slices.Backward(layers) {
-		errs = append(errs, l.stop())
+		l.stop()
 	}
 	return errors.Join(append(errs, m.close())...)
 }
@@ -281,33 +281,32 @@ func (m *Mesh) Run(ctx context.Context) error {
 // layer is a group of tasks that stop together.
 type layer struct {
 	cancel context.CancelFunc
-	group  *errgroup.Group
+	tasks  *sync.WaitGroup
 }
 
-// startLayer starts tasks in a context that outlives ctx: layers are stopped one after the other, not all at once.
-func startLayer(ctx context.Context, tasks []task, fail context.CancelCauseFunc) *layer {
+// startLayer starts tasks in a context that outlives ctx: layers are stopped one after the other, not all at once. A task
+// that ends by itself makes everything stop.
+func startLayer(ctx context.Context, tasks []task, fail context.CancelCauseFunc) layer {
 	layerCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	l := &layer{cancel: cancel, group: &errgroup.Group{}}
+	l := layer{cancel: cancel, tasks: &sync.WaitGroup{}}
 	for _, t := range tasks {
-		l.group.Go(func() error {
+		l.tasks.Go(func() {
 			err := t.run(layerCtx)
 			if layerCtx.Err() != nil {
-				return nil
+				return
 			}
 			if err == nil {
 				err = errors.New("ended without being asked to")
 			}
-			err = fmt.Errorf("%s: %w", t.name, err)
-			fail(err)
-			return nil
+			fail(fmt.Errorf("%s: %w", t.name, err))
 		})
 	}
 	return l
 }
 
-func (l *layer) stop() error {
+func (l layer) stop() {
 	l.cancel()
-	return l.group.Wait()
+	l.tasks.Wait()
 }
 
 // close closes what was opened, the newest first.

@@ -1,0 +1,202 @@
+// Package mesh starts the built program and talks to it as a stranger would: over its command line and its HTTP API.
+package mesh
+
+import (
+	"bytes"
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Secret is the secret of the source "docs".
+const Secret = "e2e-secret"
+
+var build = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "hookmesh-e2e-")
+	if err != nil {
+		return "", err
+	}
+	bin := filepath.Join(dir, "hookmesh")
+	cmd := exec.CommandContext(context.Background(), "go", "build", "-o", bin, "github.com/hookmesh/hookmesh/services/cmd/hookmesh")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build hookmesh: %w\n%s", err, out)
+	}
+	return bin, nil
+})
+
+// Binary is the program, built once per test run.
+func Binary(tb testing.TB) string {
+	tb.Helper()
+	bin, err := build()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return bin
+}
+
+// Mesh is a running `hookmesh up` with one source, docs: generic-hmac, its content inline.
+type Mesh struct {
+	TB   testing.TB
+	Dir  string
+	HTTP string
+	// Admin is the base URL of the admin server.
+	Admin string
+	cmd   *exec.Cmd
+	log   *os.File
+}
+
+// Start starts a mesh whose data is in a directory of its own.
+func Start(tb testing.TB, extra string) *Mesh {
+	tb.Helper()
+	m := &Mesh{TB: tb, Dir: tb.TempDir(), HTTP: "http://" + freePort(tb), Admin: "http://" + freePort(tb)}
+	cfg := fmt.Sprintf(`
+http: {listen: "%s"}
+grpc: {listen: ""}
+admin: {listen: "%s"}
+data_dir: %q
+sources:
+  - name: docs
+    preset: generic-hmac
+    settings: {ordering: monotonic}
+    secrets: [{value: %s}]
+    content: {inline: content, title: title}
+    rate: {per_second: -1}
+%s`, strings.TrimPrefix(m.HTTP, "http://"), strings.TrimPrefix(m.Admin, "http://"), filepath.Join(m.Dir, "data"), Secret, extra)
+	if err := os.WriteFile(filepath.Join(m.Dir, "config.yaml"), []byte(cfg), 0o600); err != nil {
+		tb.Fatal(err)
+	}
+	m.Up()
+	tb.Cleanup(m.Kill)
+	return m
+}
+
+func freePort(tb testing.TB) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().String()
+}
+
+// Up starts the process and waits until it is ready.
+func (m *Mesh) Up() {
+	m.TB.Helper()
+	log, err := os.OpenFile(filepath.Join(m.Dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		m.TB.Fatal(err)
+	}
+	m.log = log
+	m.cmd = exec.CommandContext(context.Background(), Binary(m.TB), "up", "--config", filepath.Join(m.Dir, "config.yaml"))
+	m.cmd.Stdout, m.cmd.Stderr = log, log
+	if err := m.cmd.Start(); err != nil {
+		m.TB.Fatal(err)
+	}
+	m.Until(30*time.Second, "hookmesh is ready", func() error {
+		status, _, err := m.Get(m.Admin + "/readyz")
+		if err == nil && status != http.StatusOK {
+			err = fmt.Errorf("readyz answers %d", status)
+		}
+		return err
+	})
+}
+
+// Kill ends the process at once, as a power cut would end it but for the disk.
+func (m *Mesh) Kill() {
+	if m.cmd == nil {
+		return
+	}
+	_ = m.cmd.Process.Kill()
+	_ = m.cmd.Wait()
+	_ = m.log.Close()
+	m.cmd = nil
+}
+
+// Until repeats a check until it succeeds.
+func (m *Mesh) Until(patience time.Duration, what string, check func() error) {
+	m.TB.Helper()
+	var err error
+	for end := time.Now().Add(patience); time.Now().Before(end); {
+		if err = check(); err == nil {
+			return
+		}
+		<-time.After(50 * time.Millisecond)
+	}
+	raw, _ := os.ReadFile(filepath.Join(m.Dir, "log"))
+	m.TB.Fatalf("%s: not within %s: %v\nthe end of its log:\n%s", what, patience, err, raw[max(0, len(raw)-4000):])
+}
+
+// Get asks for a URL.
+func (m *Mesh) Get(url string) (int, []byte, error) {
+	req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, url, nil)
+	if err != nil {
+		return 0, nil, err
+	}
+	return do(req)
+}
+
+// GetJSON asks the API for a path and reads the answer.
+func (m *Mesh) GetJSON(path string, into any) error {
+	status, raw, err := m.Get(m.HTTP + path)
+	if err != nil {
+		return err
+	}
+	if status != http.StatusOK {
+		return fmt.Errorf("%s answers %d: %s", path, status, raw)
+	}
+	return json.Unmarshal(raw, into)
+}
+
+// Send posts a signed webhook. No answer is an error; every answer is returned.
+func (m *Mesh) Send(payload any) (int, []byte, error) {
+	raw, err := json.Marshal(payload)
+	if err != nil {
+		return 0, nil, err
+	}
+	return m.SendRaw(raw, Sign(raw))
+}
+
+// Sign is the signature of a body.
+func Sign(body []byte) string {
+	mac := hmac.New(sha256.New, []byte(Secret))
+	mac.Write(body)
+	return "sha256=" + hex.EncodeToString(mac.Sum(nil))
+}
+
+// SendRaw posts any bytes with any signature.
+func (m *Mesh) SendRaw(body []byte, signature string) (int, []byte, error) {
+	req, err := http.NewRequestWithContext(context.Background(), http.MethodPost, m.HTTP+"/webhooks/docs", bytes.NewReader(body))
+	if err != nil {
+		return 0, nil, err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	if signature != "" {
+		req.Header.Set("X-Signature", signature)
+	}
+	return do(req)
+}
+
+func do(req *http.Request) (int, []byte, error) {
+	client := http.Client{Timeout: 10 * time.Second}
+	res, err := client.Do(req)
+	if err != nil {
+		return 0, nil, err
+	}
+	raw, err := io.ReadAll(res.Body)
+	return res.StatusCode, raw, errors.Join(err, res.Body.Close())
+}
