@@ -61,7 +61,9 @@ func TestAWebhookBecomesASearchableAnswerUnderOneTrace(t *testing.T) {
 		}
 		return nil
 	})
-	var found struct{ Results []struct{ DocumentID, Text string } }
+	var found struct {
+		Results []struct{ DocumentID, Text string }
+	}
 	if err := m.GetJSON("/v1/search?query=E4711&limit=1", &found); err != nil || len(found.Results) != 1 || found.Results[0].DocumentID != "9007199254740993" {
 		t.Errorf("%+v, %v", found, err)
 	}
@@ -138,7 +140,9 @@ func TestBadInputGetsAClearAnswerAndLosesNothing(t *testing.T) {
 			if tt.signature == "sign" {
 				tt.signature = mesh.Sign([]byte(tt.body))
 			}
-			req.Header.Set("X-Signature", tt.signature)
+			if tt.signature != "" {
+				req.Header.Set("X-Signature", tt.signature)
+			}
 			res, err := http.DefaultClient.Do(req)
 			if err != nil {
 				t.Fatal(err)
