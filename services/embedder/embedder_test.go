@@ -1,0 +1,349 @@
+package embedder_test
+
+import (
+	"context"
+	"fmt"
+	"hash/fnv"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"google.golang.org/protobuf/proto"
+	"pgregory.net/rapid"
+
+	embedderv1 "github.com/hookmesh/hookmesh/gen/hookmesh/embedder/v1"
+	eventv1 "github.com/hookmesh/hookmesh/gen/hookmesh/event/v1"
+	"github.com/hookmesh/hookmesh/services/embedder"
+	"github.com/hookmesh/hookmesh/services/embedder/embedding"
+	"github.com/hookmesh/hookmesh/services/embedder/sqlitestore"
+	"github.com/hookmesh/hookmesh/services/internal/config"
+	"github.com/hookmesh/hookmesh/services/internal/kafka"
+	"github.com/hookmesh/hookmesh/services/internal/stage"
+	"github.com/hookmesh/hookmesh/services/internal/telemetry"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// model counts the texts that it embeds.
+type model struct {
+	mu    sync.Mutex
+	texts map[string]int
+	fail  error
+}
+
+func (m *model) Info() embedding.Info {
+	return embedding.Info{Name: "test", Dimensions: 8, Fingerprint: "test"}
+}
+
+func (m *model) Embed(_ context.Context, texts []string) ([][]float32, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.fail != nil {
+		return nil, m.fail
+	}
+	out := make([][]float32, len(texts))
+	for i, t := range texts {
+		m.texts[t]++
+		v := make([]float32, 8)
+		for _, w := range strings.Fields(strings.ToLower(t)) {
+			h := fnv.New32a()
+			_, _ = h.Write([]byte(w))
+			v[h.Sum32()%8]++
+		}
+		out[i] = v
+	}
+	return out, nil
+}
+
+// letters keeps what was produced.
+type letters struct {
+	mu   sync.Mutex
+	outs []stage.Output
+}
+
+func (l *letters) Produce(_ context.Context, outs []stage.Output) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.outs = append(l.outs, outs...)
+	return nil
+}
+
+func (l *letters) count() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.outs)
+}
+
+// bench is an embedder over a real store, with a clock that tests move.
+type bench struct {
+	service *embedder.Service
+	store   *sqlitestore.Store
+	model   *model
+	dead    *letters
+	mu      sync.Mutex
+	offset  time.Duration
+}
+
+func (b *bench) now() time.Time {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return time.Now().Add(b.offset)
+}
+
+func (b *bench) wait(d time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.offset += d
+}
+
+func newBench(t testing.TB, dir string, content config.Content) *bench {
+	b := &bench{model: &model{texts: map[string]int{}}, dead: &letters{}}
+	var err error
+	if b.store, err = sqlitestore.Open(context.Background(), filepath.Join(dir, "k.db")); err != nil {
+		t.Fatal(err)
+	}
+	b.service, err = embedder.New(embedder.Deps{Store: b.store, Model: b.model, Producer: b.dead, Telemetry: telemetry.Nop(), Now: b.now, Client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}},
+		embedder.Config{Sources: []config.Source{{Name: "s", Content: content}}, Workers: 2, Tries: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// running lets the workers work until the returned function is called.
+func (b *bench) running() (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = b.service.Run(ctx)
+	}()
+	return func() { cancel(); <-done }
+}
+
+func change(doc string, revision int64, action eventv1.Action, text string) *eventv1.Change {
+	return &eventv1.Change{Revision: revision, Event: &eventv1.Event{
+		Id: fmt.Sprintf("%s-%d", doc, revision), Source: "s", DocumentId: doc, Action: action, Version: fmt.Sprint(revision),
+		Content: &eventv1.Content{Inline: text != "", Text: text, Title: "T"},
+	}}
+}
+
+// feed hands changes to the stage.
+func (b *bench) feed(t interface{ Fatal(...any) }, changes ...*eventv1.Change) {
+	ctx := context.Background()
+	pos, _, err := b.store.Claim(ctx, kafka.TopicChanged, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	batch := stage.Batch{Now: b.now()}
+	for _, c := range changes {
+		raw, err := proto.Marshal(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		batch.Records = append(batch.Records, stage.Record{Value: raw, Context: ctx})
+	}
+	var committed func()
+	if err := b.store.Update(ctx, func(ctx context.Context, tx embedder.Tx) (stage.Advance, error) {
+		res, err := b.service.Handle(ctx, tx, batch)
+		committed = res.Committed
+		return stage.Advance{Position: pos}, err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	committed()
+}
+
+func (b *bench) document(doc string) (*embedderv1.Document, string) {
+	res, err := b.service.GetDocument(context.Background(), &embedderv1.GetDocumentRequest{Source: "s", DocumentId: doc, IncludeChunks: true})
+	if err != nil {
+		return &embedderv1.Document{}, ""
+	}
+	var text []string
+	for _, c := range res.GetChunks() {
+		text = append(text, c.GetText())
+	}
+	return res.GetDocument(), strings.Join(text, "\n\n")
+}
+
+func until(t interface{ Fatalf(string, ...any) }, what string, check func() bool) {
+	for end := time.Now().Add(10 * time.Second); !check(); {
+		if time.Now().After(end) {
+			t.Fatalf("not within 10 s: %s", what)
+		}
+		<-time.After(2 * time.Millisecond)
+	}
+}
+
+const up, del, sub = eventv1.Action_ACTION_UPDATED, eventv1.Action_ACTION_DELETED, eventv1.Action_ACTION_SUBTREE_DELETED
+
+func TestOnlyWhatChangedIsEmbeddedAgain(t *testing.T) {
+	b := newBench(t, t.TempDir(), config.Content{})
+	defer func() { _ = b.store.Close() }()
+	defer b.running()()
+	b.feed(t, change("d", 1, up, "# A\n\none\n\n# B\n\ntwo"))
+	until(t, "first version", func() bool { d, _ := b.document("d"); return d.GetRevision() == 1 })
+	b.feed(t, change("d", 2, up, "# A\n\none\n\n# B\n\nthree"))
+	until(t, "second version", func() bool { d, _ := b.document("d"); return d.GetRevision() == 2 })
+	res, err := b.service.GetEvent(t.Context(), &embedderv1.GetEventRequest{Id: "d-2"})
+	if err != nil || res.GetEvent().GetChunksNew() != 1 || res.GetEvent().GetChunksReused() != 1 || res.GetEvent().GetChunksRemoved() != 1 {
+		t.Errorf("%v, %v", res, err)
+	}
+	for text, n := range b.model.texts {
+		if n != 1 {
+			t.Errorf("%q was embedded %d times", text, n)
+		}
+	}
+}
+
+func TestDeletionsRemoveAndOldChangesDoNotBringBack(t *testing.T) {
+	b := newBench(t, t.TempDir(), config.Content{})
+	defer func() { _ = b.store.Close() }()
+	defer b.running()()
+	b.feed(t, change("r/a", 1, up, "alpha"), change("r/b", 1, up, "beta"), change("rx", 1, up, "gamma"))
+	until(t, "all there", func() bool { _, n, d, _, _ := b.store.Status(context.Background()); return n == 0 && d == 3 })
+	b.feed(t, change("r/a", 3, del, ""))
+	until(t, "deleted", func() bool {
+		d, _ := b.document("r/a")
+		return d.GetState() == embedderv1.DocumentState_DOCUMENT_STATE_DELETED
+	})
+	b.feed(t, change("r/a", 2, up, "late"))
+	b.feed(t, change("r", 1, sub, ""))
+	until(t, "the subtree is gone", func() bool {
+		d, _ := b.document("r/b")
+		return d.GetState() == embedderv1.DocumentState_DOCUMENT_STATE_DELETED
+	})
+	if d, text := b.document("r/a"); text != "" || d.GetRevision() != 3 {
+		t.Errorf("came back: %v %q", d, text)
+	}
+	if _, text := b.document("rx"); text != "gamma" {
+		t.Errorf("the subtree took a neighbour along: %q", text)
+	}
+	if res, err := b.service.Search(t.Context(), &embedderv1.SearchRequest{Query: "beta"}); err != nil || len(res.GetResults()) > 0 && res.GetResults()[0].GetText() == "beta" {
+		t.Errorf("%v, %v", res, err)
+	}
+}
+
+func TestContentIsFetchedAndFailuresHaveTheirOwnEnds(t *testing.T) {
+	var mu sync.Mutex
+	status, version, calls := 200, 5, 0
+	set := func(s, v int) { mu.Lock(); defer mu.Unlock(); status, version = s, v }
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		calls++
+		w.WriteHeader(status)
+		_, _ = fmt.Fprintf(w, `{"body":"text of %s","title":"Fetched","version":%d}`, r.URL.Path, version)
+	}))
+	defer srv.Close()
+	b := newBench(t, t.TempDir(), config.Content{Fetch: srv.URL + "/p/{document_id}", Body: "body", Title: "title", Version: "version"})
+	defer func() { _ = b.store.Close() }()
+	defer b.running()()
+
+	b.feed(t, change("a/b", 5, up, ""))
+	until(t, "fetched", func() bool {
+		d, text := b.document("a/b")
+		return d.GetTitle() == "Fetched" && strings.Contains(text, "/p/a")
+	})
+
+	set(404, 0)
+	b.feed(t, change("a/b", 6, up, ""))
+	until(t, "404 means deleted", func() bool {
+		d, _ := b.document("a/b")
+		return d.GetState() == embedderv1.DocumentState_DOCUMENT_STATE_DELETED
+	})
+
+	set(200, 6) // behind: the event says 7
+	b.feed(t, change("c", 7, up, ""))
+	until(t, "the source is behind", func() bool { d, _ := b.document("c"); return strings.Contains(d.GetError(), "older version") })
+	set(200, 7)
+	b.wait(time.Minute)
+	until(t, "the source has caught up", func() bool { d, _ := b.document("c"); return d.GetVersion() == "7" })
+
+	set(500, 0)
+	b.feed(t, change("d", 1, up, ""))
+	until(t, "given up after three tries", func() bool { b.wait(10 * time.Second); return b.dead.count() == 1 })
+	until(t, "dead", func() bool {
+		d, _ := b.document("d")
+		return d.GetState() == embedderv1.DocumentState_DOCUMENT_STATE_DEAD
+	})
+
+	set(401, 0)
+	b.feed(t, change("e", 1, up, ""), change("f", 1, up, ""))
+	until(t, "the breaker is open", func() bool {
+		st, err := b.service.GetStatus(context.Background(), &embedderv1.GetStatusRequest{})
+		return err == nil && len(st.GetBreakersOpen()) == 1
+	})
+	set(200, 1)
+	until(t, "they waited and went on", func() bool {
+		b.wait(30 * time.Second)
+		e, _ := b.document("e")
+		f, _ := b.document("f")
+		return e.GetRevision() == 1 && f.GetRevision() == 1
+	})
+	if b.dead.count() != 1 {
+		t.Errorf("%d dead letters: documents of a source that refuses us must wait", b.dead.count())
+	}
+}
+
+// Changes come in any order and number, workers die in the middle: the newest revision stays, nothing goes back.
+func TestTheNewestRevisionAlwaysWins(t *testing.T) {
+	dir := t.TempDir()
+	n := 0
+	rapid.Check(t, func(rt *rapid.T) {
+		n++
+		b := newBench(t, filepath.Join(dir, fmt.Sprint(n)), config.Content{})
+		defer func() { _ = b.store.Close() }()
+		newest := map[string]*eventv1.Change{}
+		stop := b.running()
+		for range rapid.IntRange(1, 12).Draw(rt, "changes") {
+			doc := fmt.Sprint("doc", rapid.IntRange(0, 2).Draw(rt, "doc"))
+			rev := rapid.Int64Range(1, 20).Draw(rt, "revision")
+			c := change(doc, rev, up, fmt.Sprintf("text %d of %s", rev, doc))
+			if rapid.IntRange(0, 3).Draw(rt, "kind") == 0 {
+				c = change(doc, rev, del, "")
+			}
+			if old := newest[doc]; old == nil || rev > old.GetRevision() {
+				newest[doc] = c
+			}
+			b.feed(rt, c)
+			if rapid.IntRange(0, 3).Draw(rt, "restart") == 0 {
+				stop()
+				b.wait(5 * time.Minute) // leases of those who died end
+				stop = b.running()
+			}
+		}
+		for doc, c := range newest {
+			until(rt, doc, func() bool {
+				d, text := b.document(doc)
+				want := ""
+				if c.GetEvent().GetAction() == up {
+					want = c.GetEvent().GetContent().GetText()
+				}
+				return d.GetRevision() == c.GetRevision() && text == want
+			})
+		}
+		stop()
+	})
+}
+
+func TestNothingThatAPersonTypesBreaksASearch(t *testing.T) {
+	b := newBench(t, t.TempDir(), config.Content{})
+	defer func() { _ = b.store.Close() }()
+	for _, q := range []string{`"`, `a AND`, `NEAR(`, `title:x`, `*`, `'; DROP TABLE words; --`, strings.Repeat("w ", 3000), "日本"} {
+		if _, err := b.service.Search(t.Context(), &embedderv1.SearchRequest{Query: q}); err != nil {
+			t.Errorf("%.20q: %v", q, err)
+		}
+	}
+	if _, err := b.service.Search(t.Context(), &embedderv1.SearchRequest{Query: " "}); err == nil {
+		t.Error("an empty question was answered")
+	}
+	if _, err := b.service.ListDocuments(t.Context(), &embedderv1.ListDocumentsRequest{PageToken: "!!"}); err == nil {
+		t.Error("a bad page token was taken")
+	}
+}
