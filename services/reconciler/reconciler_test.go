@@ -192,7 +192,9 @@ func TestDebtsArePaidOrStayVisible(t *testing.T) {
 		<-time.After(5 * time.Millisecond)
 	}
 	cancel()
-	<-done
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
 	byDebt := 0
 	for _, ev := range k.all() {
 		if ev.GetOrigin() == eventv1.Origin_ORIGIN_DEBT {
