@@ -58,8 +58,10 @@ type Config struct {
 }
 
 const (
-	// lease is how long a worker may take for a job before another one may take it.
-	lease = 3 * time.Minute
+	// lease is how long a job stays a worker's without a sign of life. After a crash its document waits that long.
+	lease = 10 * time.Second
+	// renewal is how often a worker gives one.
+	renewal = 3 * time.Second
 	// firstRetry and longestRetry bound the backoff between tries.
 	firstRetry   = time.Second
 	longestRetry = 5 * time.Minute
@@ -224,7 +226,7 @@ func (s *Service) process(ctx context.Context, job *Job) {
 	traced, span := s.tracer.Start(stage.Extract(ctx, job.Headers), "embedder.process", trace.WithAttributes(
 		attribute.String("hookmesh.event.id", ev.GetId()), attribute.String("hookmesh.source", job.Source), attribute.Int64("hookmesh.revision", job.Change.GetRevision()), attribute.Int("hookmesh.attempt", job.Attempts+1)))
 	defer span.End()
-	err := s.attempt(traced, job)
+	err := s.attemptUnderLease(traced, job)
 	var unauthorized *breakerError
 	switch {
 	case err == nil:
@@ -241,6 +243,33 @@ func (s *Service) process(ctx context.Context, job *Job) {
 		span.RecordError(err)
 		s.fail(traced, job, err)
 	}
+}
+
+// attemptUnderLease does the work of a job and keeps it meanwhile. Losing it to a newer change or another worker ends the work.
+func (s *Service) attemptUnderLease(ctx context.Context, job *Job) error {
+	working, cancel := context.WithCancelCause(ctx)
+	var renewing sync.WaitGroup
+	renewing.Go(func() {
+		tick := time.NewTicker(renewal)
+		defer tick.Stop()
+		for {
+			select {
+			case <-working.Done():
+				return
+			case <-tick.C:
+			}
+			if err := s.deps.Store.Renew(working, job, s.deps.Now().Add(lease)); errors.Is(err, ErrSuperseded) {
+				cancel(err)
+			}
+		}
+	})
+	err := s.attempt(working, job)
+	if err != nil && ctx.Err() == nil && working.Err() != nil {
+		err = context.Cause(working)
+	}
+	cancel(nil)
+	renewing.Wait()
+	return err
 }
 
 func (s *Service) report(ctx context.Context, err error) {

@@ -70,6 +70,8 @@ type Store interface {
 	stage.Store[Tx]
 	// Take claims a job that is due, until the lease ends; nil if none is. Sources in except are left out.
 	Take(ctx context.Context, now time.Time, lease time.Duration, except []string) (*Job, error)
+	// Renew prolongs the lease of a job that was taken. ErrSuperseded: it is no longer the caller's.
+	Renew(ctx context.Context, job *Job, until time.Time) error
 	// NextDue returns when the next job is due; zero: there is none.
 	NextDue(ctx context.Context, except []string) (time.Time, error)
 	// Vectors returns the document's present vectors by chunk hash, if they were made by the model.

@@ -125,6 +125,18 @@ func (s *Store) Take(ctx context.Context, now time.Time, lease time.Duration, ex
 	return job, json.Unmarshal(headers, &job.Headers)
 }
 
+// Renew implements embedder.Store.
+func (s *Store) Renew(ctx context.Context, job *embedder.Job, until time.Time) error {
+	res, err := s.db.Write.ExecContext(ctx, `UPDATE jobs SET due = ? WHERE source = ? AND document = ? AND claim = ? AND revision = ?`, until.UnixMicro(), job.Source, job.DocumentID, job.Claim, job.Change.GetRevision())
+	if err != nil {
+		return err
+	}
+	if n, err := res.RowsAffected(); err != nil || n == 0 {
+		return errors.Join(embedder.ErrSuperseded, err)
+	}
+	return nil
+}
+
 // NextDue implements embedder.Store.
 func (s *Store) NextDue(ctx context.Context, except []string) (time.Time, error) {
 	cond, args := notIn(except)
@@ -136,11 +148,12 @@ func (s *Store) NextDue(ctx context.Context, except []string) (time.Time, error)
 	return time.UnixMicro(due.Int64), nil
 }
 
-// finish runs fn if the job is still the document's newest under its claim; then the job is over and its record kept.
+// finish runs fn if the job is still the document's newest under its claim; then the job is over and its record kept. Claims
+// begin anew with every job of a document, so the revision tells jobs apart.
 func (s *Store) finish(ctx context.Context, job *embedder.Job, r *embedderv1.EventRecord, now time.Time, fn func(t tx, doc int64) error) error {
 	return s.db.InTx(ctx, func(sqlTx *sql.Tx) error {
 		t := tx{sqlTx}
-		res, err := t.ExecContext(ctx, `DELETE FROM jobs WHERE source = ? AND document = ? AND claim = ?`, job.Source, job.DocumentID, job.Claim)
+		res, err := t.ExecContext(ctx, `DELETE FROM jobs WHERE source = ? AND document = ? AND claim = ? AND revision = ?`, job.Source, job.DocumentID, job.Claim, job.Change.GetRevision())
 		if err != nil {
 			return err
 		}
@@ -235,7 +248,7 @@ func (s *Store) Remove(ctx context.Context, job *embedder.Job, subtree bool, r *
 // Retry implements embedder.Store.
 func (s *Store) Retry(ctx context.Context, job *embedder.Job, at time.Time, counts bool, cause string, _ time.Time) error {
 	return s.db.InTx(ctx, func(t *sql.Tx) error {
-		res, err := t.ExecContext(ctx, `UPDATE jobs SET due = ?, attempts = attempts + ? WHERE source = ? AND document = ? AND claim = ?`, at.UnixMicro(), counts, job.Source, job.DocumentID, job.Claim)
+		res, err := t.ExecContext(ctx, `UPDATE jobs SET due = ?, attempts = attempts + ? WHERE source = ? AND document = ? AND claim = ? AND revision = ?`, at.UnixMicro(), counts, job.Source, job.DocumentID, job.Claim, job.Change.GetRevision())
 		if err != nil {
 			return err
 		}
