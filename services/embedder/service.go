@@ -40,6 +40,8 @@ type Deps struct {
 	Model     embedding.Model
 	Producer  Producer
 	Telemetry telemetry.Telemetry
+	// Rest, if not nil, is called after each job with the time that it took, so that workers can give way to requests.
+	Rest func(ctx context.Context, took time.Duration)
 	// Client fetches documents; nil: one with a timeout of 30 s.
 	Client *http.Client
 	// Now is the clock.
@@ -158,8 +160,8 @@ func (s *Service) Handle(ctx context.Context, tx Tx, b stage.Batch) (stage.Resul
 // Gate blocks while too much work waits, so that the backlog stays in Kafka.
 func (s *Service) Gate(ctx context.Context) error {
 	for {
-		pending, _, _, _, err := s.deps.Store.Status(ctx)
-		if err != nil || pending < s.cfg.MaxPending {
+		full, err := s.deps.Store.Backlog(ctx, s.cfg.MaxPending)
+		if err != nil || !full {
 			return ctx.Err()
 		}
 		select {
@@ -198,7 +200,11 @@ func (s *Service) work(ctx context.Context) {
 		}
 		if job != nil {
 			s.wakeUp() // there may be more for the others
+			began := time.Now()
 			s.process(ctx, job)
+			if s.deps.Rest != nil {
+				s.deps.Rest(ctx, time.Since(began))
+			}
 			continue
 		}
 		s.sleep(ctx, now, closed, err != nil)

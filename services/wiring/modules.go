@@ -66,7 +66,7 @@ func initGateway(_ context.Context, m *Mesh) error {
 		Verifier: verifierv1.NewVerifierServiceClient(conn["verifier"]), Dedupe: dedupev1.NewDedupeServiceClient(conn["dedupe"]),
 		Sequencer: sequencerv1.NewSequencerServiceClient(conn["sequencer"]), Embedder: embedderv1.NewEmbedderServiceClient(conn["embedder"]),
 		Knowledge: embedderv1.NewKnowledgeServiceClient(conn["embedder"]), Reconciler: reconcilerv1.NewReconcilerServiceClient(conn["reconciler"]),
-		Producer: m.log, Telemetry: m.tel, OpenAPI: gen.OpenAPI, Now: m.opts.Now,
+		Producer: m.producer(), Telemetry: m.tel, OpenAPI: gen.OpenAPI, Now: m.opts.Now,
 	}, cfg)
 	if err != nil {
 		return err
@@ -79,9 +79,31 @@ func initGateway(_ context.Context, m *Mesh) error {
 	gatewayv1.RegisterEventServiceServer(m.server, service)
 	m.healthy = append(m.healthy, service.Healthy)
 	m.work = append(m.work, task{"gateway", service.Run})
-	server := gateway.NewHTTPServer(handler, gateway.ServerConfig{ReadTimeout: m.cfg.HTTP.ReadTimeout, Logger: m.tel.Logger})
+	server := gateway.NewHTTPServer(m.pacer.Handler(handler), gateway.ServerConfig{ReadTimeout: m.cfg.HTTP.ReadTimeout, Logger: m.tel.Logger})
 	m.edge = append(m.edge, task{"http", func(ctx context.Context) error { return serveHTTP(ctx, server, m.listeners.http) }})
 	return nil
+}
+
+// producer is how the gateway writes to Kafka. Draining the spool is background work: the answers do not wait for it.
+func (m *Mesh) producer() gateway.Producer {
+	if m.cfg.Gateway.Durability == string(gateway.DurabilitySpool) {
+		return pacedProducer{m.log, m.pacer.Rest}
+	}
+	return m.log
+}
+
+// pacedProducer rests after each write.
+type pacedProducer struct {
+	gateway.Producer
+	rest func(context.Context, time.Duration)
+}
+
+// Produce implements gateway.Producer.
+func (p pacedProducer) Produce(ctx context.Context, outputs []stage.Output) error {
+	began := time.Now()
+	err := p.Producer.Produce(ctx, outputs)
+	p.rest(ctx, time.Since(began))
+	return err
 }
 
 // serveHTTP serves until ctx ends, then lets requests in work end.
@@ -115,7 +137,7 @@ func initVerifier(_ context.Context, m *Mesh) error {
 
 // consume adds a stage to what runs.
 func consume[T any](m *Mesh, cfg stage.Config, store stage.Store[T], handler stage.Handler[T]) error {
-	cfg.Now = m.opts.Now
+	cfg.Now, cfg.Rest = m.opts.Now, m.pacer.Rest
 	runner, err := stage.New(cfg, store, m.log, handler, m.tel)
 	if err != nil {
 		return err
@@ -162,7 +184,7 @@ func initEmbedder(ctx context.Context, m *Mesh) error {
 		return err
 	}
 	m.closers = append(m.closers, store.Close)
-	service, err := embedder.New(embedder.Deps{Store: store, Model: model, Producer: m.log, Telemetry: m.tel.Named("embedder"), Now: m.opts.Now},
+	service, err := embedder.New(embedder.Deps{Store: store, Model: model, Producer: m.log, Telemetry: m.tel.Named("embedder"), Rest: m.pacer.Rest, Now: m.opts.Now},
 		embedder.Config{Sources: m.cfg.Sources, Workers: m.cfg.Embedder.Workers, Tries: m.cfg.Embedder.Tries})
 	if err != nil {
 		return err

@@ -20,6 +20,7 @@ import (
 	"github.com/hookmesh/hookmesh/services/internal/config"
 	"github.com/hookmesh/hookmesh/services/internal/kafka"
 	"github.com/hookmesh/hookmesh/services/internal/kafka/embedded"
+	"github.com/hookmesh/hookmesh/services/internal/pace"
 	"github.com/hookmesh/hookmesh/services/internal/rpc"
 	"github.com/hookmesh/hookmesh/services/internal/telemetry"
 )
@@ -55,6 +56,8 @@ type Mesh struct {
 	admin  *admin.Server
 	// edge are the servers that stop first, so that nothing new comes in; work are the loops behind them.
 	edge, work []task
+	// pacer makes the background give way to requests.
+	pacer pace.Pacer
 	// healthy are asked at every readiness check.
 	healthy []func() error
 	// closers run in reverse at the very end.

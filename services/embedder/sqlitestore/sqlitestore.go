@@ -343,6 +343,13 @@ func (s *Store) ListDocuments(ctx context.Context, source, afterSource, afterID 
 	return out, rows.Err()
 }
 
+// Backlog implements embedder.Store.
+func (s *Store) Backlog(ctx context.Context, limit int64) (bool, error) {
+	var n int64
+	err := s.db.Read.QueryRowContext(ctx, `SELECT count(*) FROM (SELECT 1 FROM jobs LIMIT ?)`, limit).Scan(&n)
+	return n >= limit, err
+}
+
 // Status implements embedder.Store.
 func (s *Store) Status(ctx context.Context) (pending, retrying, documents, chunks int64, err error) {
 	err = s.db.Read.QueryRowContext(ctx, `SELECT (SELECT count(*) FROM jobs WHERE attempts = 0), (SELECT count(*) FROM jobs WHERE attempts > 0),

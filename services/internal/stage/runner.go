@@ -25,6 +25,8 @@ type Config struct {
 	BatchSize int
 	// Gate, if not nil, is waited for before each fetch, so that a stage whose work piles up stops reading.
 	Gate func(context.Context) error
+	// Rest, if not nil, is called after each batch with the time that it took, so that a stage can give way to requests.
+	Rest func(ctx context.Context, took time.Duration)
 	// Now is the clock; nil: time.Now.
 	Now func() time.Time
 }
@@ -148,7 +150,14 @@ func (w *worker[T]) turn(ctx context.Context) error {
 		return w.idle(ctx, now)
 	}
 	w.idleSince = time.Time{}
-	return w.step(ctx, records, now)
+	began := time.Now()
+	if err := w.step(ctx, records, now); err != nil {
+		return err
+	}
+	if w.cfg.Rest != nil {
+		w.cfg.Rest(ctx, time.Since(began))
+	}
+	return nil
 }
 
 // wait is how long the next fetch may wait: until the next timer at the most.

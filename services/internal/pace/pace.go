@@ -1,0 +1,70 @@
+// Package pace lets work in the background give way to requests. In one process both share processors and disk; a burst of
+// webhooks must be answered first, because the log keeps the work and nothing keeps a sender.
+package pace
+
+import (
+	"context"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// busyAt is how many requests at once make the process busy. Fewer are answered at full speed anyway.
+	busyAt = 8
+	// restFactor is how long background work rests for what it worked: all of it together keeps a tenth of the time.
+	restFactor = 9
+	// longestRest bounds one rest, so that the background never stands still.
+	longestRest = 500 * time.Millisecond
+	// look is how often a resting worker looks whether the burst is over.
+	look = 5 * time.Millisecond
+)
+
+// Pacer counts requests in work. The zero value is ready; a nil Pacer is never busy.
+type Pacer struct {
+	inFlight atomic.Int64
+	// resting is held by the worker whose rest is running: rests follow each other, so that many workers together take no
+	// more than one.
+	resting sync.Mutex
+}
+
+// Handler counts the requests of a handler.
+func (p *Pacer) Handler(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p.inFlight.Add(1)
+		defer p.inFlight.Add(-1)
+		next.ServeHTTP(w, r)
+	})
+}
+
+// Busy says whether requests are waiting for the machine.
+func (p *Pacer) Busy() bool { return p != nil && p.inFlight.Load() >= busyAt }
+
+// Rest waits in proportion to the time that a piece of background work took, as long as the process is busy and ctx lasts.
+func (p *Pacer) Rest(ctx context.Context, took time.Duration) {
+	if !p.Busy() {
+		return
+	}
+	tick := time.NewTicker(look)
+	defer tick.Stop()
+	wait := func() bool {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-tick.C:
+			return p.Busy()
+		}
+	}
+	for !p.resting.TryLock() {
+		if !wait() {
+			return
+		}
+	}
+	defer p.resting.Unlock()
+	for end := time.Now().Add(min(restFactor*took, longestRest)); time.Now().Before(end); {
+		if !wait() {
+			return
+		}
+	}
+}

@@ -1,0 +1,53 @@
+package pace
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// crowd keeps n requests in work until the returned function is called.
+func crowd(p *Pacer, n int) (leave func()) {
+	gate, in := make(chan struct{}), make(chan struct{})
+	h := p.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { in <- struct{}{}; <-gate }))
+	for range n {
+		go h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodPost, "/", nil))
+		<-in
+	}
+	return func() { close(gate) }
+}
+
+func TestTheBackgroundRestsOnlyWhileThereAreRequests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &Pacer{}
+		rest := func(ctx context.Context, took time.Duration) time.Duration {
+			began := time.Now()
+			p.Rest(ctx, took)
+			return time.Since(began)
+		}
+		if d := rest(t.Context(), time.Hour); d != 0 {
+			t.Errorf("rested %s although nothing is to be done", d)
+		}
+		leave := crowd(p, busyAt)
+		if d := rest(t.Context(), 10*time.Millisecond); d < 85*time.Millisecond || d > 100*time.Millisecond {
+			t.Errorf("rested %s for 10 ms of work", d)
+		}
+		if d := rest(t.Context(), time.Hour); d > longestRest+look {
+			t.Errorf("rested %s, at most %s are allowed", d, longestRest)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		defer cancel()
+		if d := rest(ctx, time.Hour); d > 30*time.Millisecond {
+			t.Errorf("rested %s although the context ended", d)
+		}
+		time.AfterFunc(50*time.Millisecond, leave)
+		if d := rest(t.Context(), time.Hour); d > 60*time.Millisecond {
+			t.Errorf("rested %s although the burst was over", d)
+		}
+	})
+	var none *Pacer
+	none.Rest(t.Context(), time.Hour)
+}
