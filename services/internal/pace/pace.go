@@ -19,11 +19,16 @@ const (
 	longestRest = 500 * time.Millisecond
 	// look is how often a resting worker looks whether the burst is over.
 	look = 5 * time.Millisecond
+	// linger is how long a burst is believed to go on: a group commit answers everybody at once, and the next requests come
+	// right afterwards.
+	linger = 50 * time.Millisecond
 )
 
 // Pacer counts requests in work. The zero value is ready; a nil Pacer is never busy.
 type Pacer struct {
 	inFlight atomic.Int64
+	// burst is when there were last so many requests, in nanoseconds.
+	burst atomic.Int64
 	// resting is held by the worker whose rest is running: rests follow each other, so that many workers together take no
 	// more than one.
 	resting sync.Mutex
@@ -32,14 +37,18 @@ type Pacer struct {
 // Handler counts the requests of a handler.
 func (p *Pacer) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		p.inFlight.Add(1)
+		if p.inFlight.Add(1) >= busyAt {
+			p.burst.Store(time.Now().UnixNano())
+		}
 		defer p.inFlight.Add(-1)
 		next.ServeHTTP(w, r)
 	})
 }
 
-// Busy says whether requests are waiting for the machine.
-func (p *Pacer) Busy() bool { return p != nil && p.inFlight.Load() >= busyAt }
+// Busy says whether requests are waiting for the machine, or did a moment ago.
+func (p *Pacer) Busy() bool {
+	return p != nil && (p.inFlight.Load() >= busyAt || time.Since(time.Unix(0, p.burst.Load())) < linger)
+}
 
 // Rest waits in proportion to the time that a piece of background work took, as long as the process is busy and ctx lasts.
 func (p *Pacer) Rest(ctx context.Context, took time.Duration) {
