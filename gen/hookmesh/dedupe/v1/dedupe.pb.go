@@ -11,6 +11,7 @@ package dedupev1
 import (
 	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	v1 "github.com/hookmesh/hookmesh/gen/hookmesh/event/v1"
+	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
@@ -623,7 +624,9 @@ type LookupKeyResponse struct {
 	// Offset in it.
 	Offset int64 `protobuf:"varint,3,opt,name=offset,proto3" json:"offset,omitempty"`
 	// When it is forgotten.
-	ExpiresAt     *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	ExpiresAt *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	// The first delivery itself; absent if its record is forgotten already.
+	First         *EventRecord `protobuf:"bytes,5,opt,name=first,proto3" json:"first,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -682,6 +685,13 @@ func (x *LookupKeyResponse) GetOffset() int64 {
 func (x *LookupKeyResponse) GetExpiresAt() *timestamppb.Timestamp {
 	if x != nil {
 		return x.ExpiresAt
+	}
+	return nil
+}
+
+func (x *LookupKeyResponse) GetFirst() *EventRecord {
+	if x != nil {
+		return x.First
 	}
 	return nil
 }
@@ -791,7 +801,7 @@ var File_hookmesh_dedupe_v1_dedupe_proto protoreflect.FileDescriptor
 
 const file_hookmesh_dedupe_v1_dedupe_proto_rawDesc = "" +
 	"\n" +
-	"\x1fhookmesh/dedupe/v1/dedupe.proto\x12\x12hookmesh.dedupe.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dhookmesh/event/v1/event.proto\"K\n" +
+	"\x1fhookmesh/dedupe/v1/dedupe.proto\x12\x12hookmesh.dedupe.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dhookmesh/event/v1/event.proto\"K\n" +
 	"\fCheckRequest\x12;\n" +
 	"\x06events\x18\x01 \x03(\v2\x18.hookmesh.event.v1.EventB\t\xbaH\x06\x92\x01\x03\x10\x80 R\x06events\"2\n" +
 	"\rCheckResponse\x12!\n" +
@@ -831,13 +841,14 @@ const file_hookmesh_dedupe_v1_dedupe_proto_rawDesc = "" +
 	"\x06events\x18\x01 \x03(\v2\x1f.hookmesh.dedupe.v1.EventRecordR\x06events\"e\n" +
 	"\x10LookupKeyRequest\x12\x1f\n" +
 	"\x06source\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x06source\x120\n" +
-	"\x0fidempotency_key\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x0eidempotencyKey\"\x9f\x01\n" +
+	"\x0fidempotency_key\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x0eidempotencyKey\"\xd6\x01\n" +
 	"\x11LookupKeyResponse\x12\x19\n" +
 	"\bevent_id\x18\x01 \x01(\tR\aeventId\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\x05R\tpartition\x12\x16\n" +
 	"\x06offset\x18\x03 \x01(\x03R\x06offset\x129\n" +
 	"\n" +
-	"expires_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"e\n" +
+	"expires_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x125\n" +
+	"\x05first\x18\x05 \x01(\v2\x1f.hookmesh.dedupe.v1.EventRecordR\x05first\"e\n" +
 	"\x10ForgetKeyRequest\x12\x1f\n" +
 	"\x06source\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x06source\x120\n" +
 	"\x0fidempotency_key\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x0eidempotencyKey\"1\n" +
@@ -847,14 +858,14 @@ const file_hookmesh_dedupe_v1_dedupe_proto_rawDesc = "" +
 	"\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eOUTCOME_UNIQUE\x10\x01\x12\x15\n" +
 	"\x11OUTCOME_DUPLICATE\x10\x02\x12\x10\n" +
-	"\fOUTCOME_DEAD\x10\x032\xc5\x03\n" +
+	"\fOUTCOME_DEAD\x10\x032\x81\x04\n" +
 	"\rDedupeService\x12L\n" +
 	"\x05Check\x12 .hookmesh.dedupe.v1.CheckRequest\x1a!.hookmesh.dedupe.v1.CheckResponse\x12U\n" +
 	"\bGetEvent\x12#.hookmesh.dedupe.v1.GetEventRequest\x1a$.hookmesh.dedupe.v1.GetEventResponse\x12[\n" +
 	"\n" +
-	"ListEvents\x12%.hookmesh.dedupe.v1.ListEventsRequest\x1a&.hookmesh.dedupe.v1.ListEventsResponse\x12X\n" +
-	"\tLookupKey\x12$.hookmesh.dedupe.v1.LookupKeyRequest\x1a%.hookmesh.dedupe.v1.LookupKeyResponse\x12X\n" +
-	"\tForgetKey\x12$.hookmesh.dedupe.v1.ForgetKeyRequest\x1a%.hookmesh.dedupe.v1.ForgetKeyResponseB>Z<github.com/hookmesh/hookmesh/gen/hookmesh/dedupe/v1;dedupev1b\x06proto3"
+	"ListEvents\x12%.hookmesh.dedupe.v1.ListEventsRequest\x1a&.hookmesh.dedupe.v1.ListEventsResponse\x12q\n" +
+	"\tLookupKey\x12$.hookmesh.dedupe.v1.LookupKeyRequest\x1a%.hookmesh.dedupe.v1.LookupKeyResponse\"\x17\x82\xd3\xe4\x93\x02\x11\x12\x0f/v1/dedupe/keys\x12{\n" +
+	"\tForgetKey\x12$.hookmesh.dedupe.v1.ForgetKeyRequest\x1a%.hookmesh.dedupe.v1.ForgetKeyResponse\"!\x82\xd3\xe4\x93\x02\x1b:\x01*\"\x16/v1/dedupe/keys:forgetB>Z<github.com/hookmesh/hookmesh/gen/hookmesh/dedupe/v1;dedupev1b\x06proto3"
 
 var (
 	file_hookmesh_dedupe_v1_dedupe_proto_rawDescOnce sync.Once
@@ -898,21 +909,22 @@ var file_hookmesh_dedupe_v1_dedupe_proto_depIdxs = []int32{
 	4,  // 6: hookmesh.dedupe.v1.GetEventResponse.event:type_name -> hookmesh.dedupe.v1.EventRecord
 	4,  // 7: hookmesh.dedupe.v1.ListEventsResponse.events:type_name -> hookmesh.dedupe.v1.EventRecord
 	15, // 8: hookmesh.dedupe.v1.LookupKeyResponse.expires_at:type_name -> google.protobuf.Timestamp
-	1,  // 9: hookmesh.dedupe.v1.DedupeService.Check:input_type -> hookmesh.dedupe.v1.CheckRequest
-	3,  // 10: hookmesh.dedupe.v1.DedupeService.GetEvent:input_type -> hookmesh.dedupe.v1.GetEventRequest
-	6,  // 11: hookmesh.dedupe.v1.DedupeService.ListEvents:input_type -> hookmesh.dedupe.v1.ListEventsRequest
-	8,  // 12: hookmesh.dedupe.v1.DedupeService.LookupKey:input_type -> hookmesh.dedupe.v1.LookupKeyRequest
-	10, // 13: hookmesh.dedupe.v1.DedupeService.ForgetKey:input_type -> hookmesh.dedupe.v1.ForgetKeyRequest
-	2,  // 14: hookmesh.dedupe.v1.DedupeService.Check:output_type -> hookmesh.dedupe.v1.CheckResponse
-	5,  // 15: hookmesh.dedupe.v1.DedupeService.GetEvent:output_type -> hookmesh.dedupe.v1.GetEventResponse
-	7,  // 16: hookmesh.dedupe.v1.DedupeService.ListEvents:output_type -> hookmesh.dedupe.v1.ListEventsResponse
-	9,  // 17: hookmesh.dedupe.v1.DedupeService.LookupKey:output_type -> hookmesh.dedupe.v1.LookupKeyResponse
-	11, // 18: hookmesh.dedupe.v1.DedupeService.ForgetKey:output_type -> hookmesh.dedupe.v1.ForgetKeyResponse
-	14, // [14:19] is the sub-list for method output_type
-	9,  // [9:14] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	4,  // 9: hookmesh.dedupe.v1.LookupKeyResponse.first:type_name -> hookmesh.dedupe.v1.EventRecord
+	1,  // 10: hookmesh.dedupe.v1.DedupeService.Check:input_type -> hookmesh.dedupe.v1.CheckRequest
+	3,  // 11: hookmesh.dedupe.v1.DedupeService.GetEvent:input_type -> hookmesh.dedupe.v1.GetEventRequest
+	6,  // 12: hookmesh.dedupe.v1.DedupeService.ListEvents:input_type -> hookmesh.dedupe.v1.ListEventsRequest
+	8,  // 13: hookmesh.dedupe.v1.DedupeService.LookupKey:input_type -> hookmesh.dedupe.v1.LookupKeyRequest
+	10, // 14: hookmesh.dedupe.v1.DedupeService.ForgetKey:input_type -> hookmesh.dedupe.v1.ForgetKeyRequest
+	2,  // 15: hookmesh.dedupe.v1.DedupeService.Check:output_type -> hookmesh.dedupe.v1.CheckResponse
+	5,  // 16: hookmesh.dedupe.v1.DedupeService.GetEvent:output_type -> hookmesh.dedupe.v1.GetEventResponse
+	7,  // 17: hookmesh.dedupe.v1.DedupeService.ListEvents:output_type -> hookmesh.dedupe.v1.ListEventsResponse
+	9,  // 18: hookmesh.dedupe.v1.DedupeService.LookupKey:output_type -> hookmesh.dedupe.v1.LookupKeyResponse
+	11, // 19: hookmesh.dedupe.v1.DedupeService.ForgetKey:output_type -> hookmesh.dedupe.v1.ForgetKeyResponse
+	15, // [15:20] is the sub-list for method output_type
+	10, // [10:15] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_hookmesh_dedupe_v1_dedupe_proto_init() }

@@ -38,7 +38,8 @@ const (
 	Action_ACTION_UPDATED Action = 2
 	// The document is gone.
 	Action_ACTION_DELETED Action = 3
-	// The document and everything below it (a space, a folder, a repository) is gone.
+	// The document and everything in it (a space, a folder, a repository) is gone: the documents that name it among their
+	// containers, and those whose id begins with its id and a slash.
 	Action_ACTION_SUBTREE_DELETED Action = 4
 )
 
@@ -219,6 +220,8 @@ const (
 	Origin_ORIGIN_DEBT Origin = 3
 	// An operator's replay.
 	Origin_ORIGIN_REPLAY Origin = 4
+	// The deletion of a container that the document lay in; containers holds that one alone.
+	Origin_ORIGIN_CASCADE Origin = 5
 )
 
 // Enum value maps for Origin.
@@ -229,6 +232,7 @@ var (
 		2: "ORIGIN_POLL",
 		3: "ORIGIN_DEBT",
 		4: "ORIGIN_REPLAY",
+		5: "ORIGIN_CASCADE",
 	}
 	Origin_value = map[string]int32{
 		"ORIGIN_UNSPECIFIED": 0,
@@ -236,6 +240,7 @@ var (
 		"ORIGIN_POLL":        2,
 		"ORIGIN_DEBT":        3,
 		"ORIGIN_REPLAY":      4,
+		"ORIGIN_CASCADE":     5,
 	}
 )
 
@@ -508,7 +513,11 @@ type Event struct {
 	// How long dedupe remembers the event's keys, in seconds. 0: the default of 48 h.
 	DedupeTtlSeconds int64 `protobuf:"varint,19,opt,name=dedupe_ttl_seconds,json=dedupeTtlSeconds,proto3" json:"dedupe_ttl_seconds,omitempty"`
 	// How long the sequencer waits for a missing predecessor, in milliseconds. 0: the default of 30 s.
-	GapTimeoutMs  int64 `protobuf:"varint,20,opt,name=gap_timeout_ms,json=gapTimeoutMs,proto3" json:"gap_timeout_ms,omitempty"`
+	GapTimeoutMs int64 `protobuf:"varint,20,opt,name=gap_timeout_ms,json=gapTimeoutMs,proto3" json:"gap_timeout_ms,omitempty"`
+	// What the document lies in at its source (space, folder, repository), each as the document id under which the
+	// container's own events come, the nearest first. Empty: the event does not say it, which is no proof that there is none.
+	// An event with ACTION_SUBTREE_DELETED about one of them deletes the document. At most 32.
+	Containers    []string `protobuf:"bytes,21,rep,name=containers,proto3" json:"containers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -681,6 +690,13 @@ func (x *Event) GetGapTimeoutMs() int64 {
 		return x.GapTimeoutMs
 	}
 	return 0
+}
+
+func (x *Event) GetContainers() []string {
+	if x != nil {
+		return x.Containers
+	}
+	return nil
 }
 
 // Change is an event that the sequencer let pass, in order. It is the value of the topic documents.changed.
@@ -1023,7 +1039,7 @@ const file_hookmesh_event_v1_event_proto_rawDesc = "" +
 	"\x04text\x18\x02 \x01(\tR\x04text\x12\x14\n" +
 	"\x05title\x18\x03 \x01(\tR\x05title\x12\x10\n" +
 	"\x03url\x18\x04 \x01(\tR\x03url\x128\n" +
-	"\x06format\x18\x05 \x01(\x0e2 .hookmesh.event.v1.ContentFormatR\x06format\"\xe0\x06\n" +
+	"\x06format\x18\x05 \x01(\x0e2 .hookmesh.event.v1.ContentFormatR\x06format\"\x93\a\n" +
 	"\x05Event\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1f\n" +
 	"\x06source\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x06source\x12+\n" +
@@ -1050,7 +1066,10 @@ const file_hookmesh_event_v1_event_proto_rawDesc = "" +
 	"\apayload\x18\x11 \x01(\fR\apayload\x12!\n" +
 	"\fcontent_type\x18\x12 \x01(\tR\vcontentType\x12,\n" +
 	"\x12dedupe_ttl_seconds\x18\x13 \x01(\x03R\x10dedupeTtlSeconds\x12$\n" +
-	"\x0egap_timeout_ms\x18\x14 \x01(\x03R\fgapTimeoutMsB\v\n" +
+	"\x0egap_timeout_ms\x18\x14 \x01(\x03R\fgapTimeoutMs\x121\n" +
+	"\n" +
+	"containers\x18\x15 \x03(\tB\x11\xbaH\x0e\x92\x01\v\x10 \"\ar\x05\x10\x01(\x80\x10R\n" +
+	"containersB\v\n" +
 	"\t_sequence\"\x80\x01\n" +
 	"\x06Change\x12.\n" +
 	"\x05event\x18\x01 \x01(\v2\x18.hookmesh.event.v1.EventR\x05event\x12\x1a\n" +
@@ -1100,13 +1119,14 @@ const file_hookmesh_event_v1_event_proto_rawDesc = "" +
 	"\x15ASSURANCE_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eASSURANCE_NONE\x10\x01\x12\x14\n" +
 	"\x10ASSURANCE_SENDER\x10\x02\x12\x12\n" +
-	"\x0eASSURANCE_BODY\x10\x03*i\n" +
+	"\x0eASSURANCE_BODY\x10\x03*}\n" +
 	"\x06Origin\x12\x16\n" +
 	"\x12ORIGIN_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eORIGIN_WEBHOOK\x10\x01\x12\x0f\n" +
 	"\vORIGIN_POLL\x10\x02\x12\x0f\n" +
 	"\vORIGIN_DEBT\x10\x03\x12\x11\n" +
-	"\rORIGIN_REPLAY\x10\x04*\xa6\x01\n" +
+	"\rORIGIN_REPLAY\x10\x04\x12\x12\n" +
+	"\x0eORIGIN_CASCADE\x10\x05*\xa6\x01\n" +
 	"\rContentFormat\x12\x1e\n" +
 	"\x1aCONTENT_FORMAT_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17CONTENT_FORMAT_MARKDOWN\x10\x01\x12\x17\n" +

@@ -11,6 +11,7 @@ package sequencerv1
 import (
 	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	v1 "github.com/hookmesh/hookmesh/gen/hookmesh/event/v1"
+	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
@@ -160,7 +161,11 @@ type GetDocumentResponse struct {
 	// When the wait ends; absent if nothing waits.
 	Deadline *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=deadline,proto3" json:"deadline,omitempty"`
 	// How many gaps were given up.
-	Gaps          int64 `protobuf:"varint,6,opt,name=gaps,proto3" json:"gaps,omitempty"`
+	Gaps int64 `protobuf:"varint,6,opt,name=gaps,proto3" json:"gaps,omitempty"`
+	// What the document lies in, as its events said last.
+	Containers []string `protobuf:"bytes,7,rep,name=containers,proto3" json:"containers,omitempty"`
+	// When the tombstone of a deleted document is forgotten; absent if it is not deleted.
+	ForgottenAt   *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=forgotten_at,json=forgottenAt,proto3" json:"forgotten_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -235,6 +240,20 @@ func (x *GetDocumentResponse) GetGaps() int64 {
 		return x.Gaps
 	}
 	return 0
+}
+
+func (x *GetDocumentResponse) GetContainers() []string {
+	if x != nil {
+		return x.Containers
+	}
+	return nil
+}
+
+func (x *GetDocumentResponse) GetForgottenAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ForgottenAt
+	}
+	return nil
 }
 
 // GetEventRequest names an event.
@@ -484,12 +503,12 @@ func (x *ListGapsRequest) GetLimit() int32 {
 	return 0
 }
 
-// Gap is a document that waits.
+// Gap is a document that waits, or a hole in the numbers of a source.
 type Gap struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Name of the source.
 	Source string `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
-	// Id of the document.
+	// Id of the document; empty: the numbers of the whole source have a hole, for which nothing waits.
 	DocumentId string `protobuf:"bytes,2,opt,name=document_id,json=documentId,proto3" json:"document_id,omitempty"`
 	// The position that is missing.
 	Missing int64 `protobuf:"varint,3,opt,name=missing,proto3" json:"missing,omitempty"`
@@ -498,7 +517,9 @@ type Gap struct {
 	// When the wait ends.
 	Deadline *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=deadline,proto3" json:"deadline,omitempty"`
 	// How the events are ordered.
-	Ordering      v1.OrderingMode `protobuf:"varint,6,opt,name=ordering,proto3,enum=hookmesh.event.v1.OrderingMode" json:"ordering,omitempty"`
+	Ordering v1.OrderingMode `protobuf:"varint,6,opt,name=ordering,proto3,enum=hookmesh.event.v1.OrderingMode" json:"ordering,omitempty"`
+	// The last of the numbers that are missing: for a document's gap the one before the first that is held.
+	MissingUntil  int64 `protobuf:"varint,7,opt,name=missing_until,json=missingUntil,proto3" json:"missing_until,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -575,6 +596,13 @@ func (x *Gap) GetOrdering() v1.OrderingMode {
 	return v1.OrderingMode(0)
 }
 
+func (x *Gap) GetMissingUntil() int64 {
+	if x != nil {
+		return x.MissingUntil
+	}
+	return 0
+}
+
 // ListGapsResponse holds the gaps.
 type ListGapsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -621,22 +649,311 @@ func (x *ListGapsResponse) GetGaps() []*Gap {
 	return nil
 }
 
+// SkipGapRequest names a gap.
+type SkipGapRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the source.
+	Source string `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
+	// Id of the document; empty: the oldest hole in the numbers of the source.
+	DocumentId string `protobuf:"bytes,2,opt,name=document_id,json=documentId,proto3" json:"document_id,omitempty"`
+	// The position that is missing, as ListGaps says it: a gap that is another by then is not skipped.
+	Missing       int64 `protobuf:"varint,3,opt,name=missing,proto3" json:"missing,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SkipGapRequest) Reset() {
+	*x = SkipGapRequest{}
+	mi := &file_hookmesh_sequencer_v1_sequencer_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SkipGapRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SkipGapRequest) ProtoMessage() {}
+
+func (x *SkipGapRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_hookmesh_sequencer_v1_sequencer_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SkipGapRequest.ProtoReflect.Descriptor instead.
+func (*SkipGapRequest) Descriptor() ([]byte, []int) {
+	return file_hookmesh_sequencer_v1_sequencer_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *SkipGapRequest) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *SkipGapRequest) GetDocumentId() string {
+	if x != nil {
+		return x.DocumentId
+	}
+	return ""
+}
+
+func (x *SkipGapRequest) GetMissing() int64 {
+	if x != nil {
+		return x.Missing
+	}
+	return 0
+}
+
+// SkipGapResponse says that the command is on its way.
+type SkipGapResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SkipGapResponse) Reset() {
+	*x = SkipGapResponse{}
+	mi := &file_hookmesh_sequencer_v1_sequencer_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SkipGapResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SkipGapResponse) ProtoMessage() {}
+
+func (x *SkipGapResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_hookmesh_sequencer_v1_sequencer_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SkipGapResponse.ProtoReflect.Descriptor instead.
+func (*SkipGapResponse) Descriptor() ([]byte, []int) {
+	return file_hookmesh_sequencer_v1_sequencer_proto_rawDescGZIP(), []int{9}
+}
+
+// WaitForGapRequest names a document's gap and how long to wait.
+type WaitForGapRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the source.
+	Source string `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
+	// Id of the document.
+	DocumentId string `protobuf:"bytes,2,opt,name=document_id,json=documentId,proto3" json:"document_id,omitempty"`
+	// The position that is missing, as ListGaps says it.
+	Missing int64 `protobuf:"varint,3,opt,name=missing,proto3" json:"missing,omitempty"`
+	// When the wait is to end. At most 30 days ahead.
+	Until         *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=until,proto3" json:"until,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WaitForGapRequest) Reset() {
+	*x = WaitForGapRequest{}
+	mi := &file_hookmesh_sequencer_v1_sequencer_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WaitForGapRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WaitForGapRequest) ProtoMessage() {}
+
+func (x *WaitForGapRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_hookmesh_sequencer_v1_sequencer_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WaitForGapRequest.ProtoReflect.Descriptor instead.
+func (*WaitForGapRequest) Descriptor() ([]byte, []int) {
+	return file_hookmesh_sequencer_v1_sequencer_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *WaitForGapRequest) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *WaitForGapRequest) GetDocumentId() string {
+	if x != nil {
+		return x.DocumentId
+	}
+	return ""
+}
+
+func (x *WaitForGapRequest) GetMissing() int64 {
+	if x != nil {
+		return x.Missing
+	}
+	return 0
+}
+
+func (x *WaitForGapRequest) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+// WaitForGapResponse says that the command is on its way.
+type WaitForGapResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WaitForGapResponse) Reset() {
+	*x = WaitForGapResponse{}
+	mi := &file_hookmesh_sequencer_v1_sequencer_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WaitForGapResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WaitForGapResponse) ProtoMessage() {}
+
+func (x *WaitForGapResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_hookmesh_sequencer_v1_sequencer_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WaitForGapResponse.ProtoReflect.Descriptor instead.
+func (*WaitForGapResponse) Descriptor() ([]byte, []int) {
+	return file_hookmesh_sequencer_v1_sequencer_proto_rawDescGZIP(), []int{11}
+}
+
+// Command is an operator's command as it travels through the topic events.unique, in a record with the header
+// hookmesh-command.
+type Command struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the source.
+	Source string `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
+	// Id of the document; empty: the source.
+	DocumentId string `protobuf:"bytes,2,opt,name=document_id,json=documentId,proto3" json:"document_id,omitempty"`
+	// The position that was missing when the command was given.
+	Missing int64 `protobuf:"varint,3,opt,name=missing,proto3" json:"missing,omitempty"`
+	// When the wait is to end; absent: at once.
+	Until         *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=until,proto3" json:"until,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Command) Reset() {
+	*x = Command{}
+	mi := &file_hookmesh_sequencer_v1_sequencer_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Command) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Command) ProtoMessage() {}
+
+func (x *Command) ProtoReflect() protoreflect.Message {
+	mi := &file_hookmesh_sequencer_v1_sequencer_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Command.ProtoReflect.Descriptor instead.
+func (*Command) Descriptor() ([]byte, []int) {
+	return file_hookmesh_sequencer_v1_sequencer_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Command) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *Command) GetDocumentId() string {
+	if x != nil {
+		return x.DocumentId
+	}
+	return ""
+}
+
+func (x *Command) GetMissing() int64 {
+	if x != nil {
+		return x.Missing
+	}
+	return 0
+}
+
+func (x *Command) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
 var File_hookmesh_sequencer_v1_sequencer_proto protoreflect.FileDescriptor
 
 const file_hookmesh_sequencer_v1_sequencer_proto_rawDesc = "" +
 	"\n" +
-	"%hookmesh/sequencer/v1/sequencer.proto\x12\x15hookmesh.sequencer.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dhookmesh/event/v1/event.proto\"_\n" +
+	"%hookmesh/sequencer/v1/sequencer.proto\x12\x15hookmesh.sequencer.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dhookmesh/event/v1/event.proto\"_\n" +
 	"\x12GetDocumentRequest\x12\x1f\n" +
 	"\x06source\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x06source\x12(\n" +
 	"\vdocument_id\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\n" +
-	"documentId\"\xe7\x01\n" +
+	"documentId\"\xc6\x02\n" +
 	"\x13GetDocumentResponse\x12(\n" +
 	"\rlast_sequence\x18\x01 \x01(\x03H\x00R\flastSequence\x88\x01\x01\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x18\n" +
 	"\adeleted\x18\x03 \x01(\bR\adeleted\x12\x12\n" +
 	"\x04held\x18\x04 \x03(\x03R\x04held\x126\n" +
 	"\bdeadline\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\bdeadline\x12\x12\n" +
-	"\x04gaps\x18\x06 \x01(\x03R\x04gapsB\x10\n" +
+	"\x04gaps\x18\x06 \x01(\x03R\x04gaps\x12\x1e\n" +
+	"\n" +
+	"containers\x18\a \x03(\tR\n" +
+	"containers\x12=\n" +
+	"\fforgotten_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\vforgottenAtB\x10\n" +
 	"\x0e_last_sequence\"*\n" +
 	"\x0fGetEventRequest\x12\x17\n" +
 	"\x02id\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x02id\"\x95\x02\n" +
@@ -655,7 +972,7 @@ const file_hookmesh_sequencer_v1_sequencer_proto_rawDesc = "" +
 	"\x0fListGapsRequest\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12 \n" +
 	"\x05limit\x18\x02 \x01(\x05B\n" +
-	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\x05limit\"\xe1\x01\n" +
+	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\x05limit\"\x86\x02\n" +
 	"\x03Gap\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x1f\n" +
 	"\vdocument_id\x18\x02 \x01(\tR\n" +
@@ -663,20 +980,44 @@ const file_hookmesh_sequencer_v1_sequencer_proto_rawDesc = "" +
 	"\amissing\x18\x03 \x01(\x03R\amissing\x12\x12\n" +
 	"\x04held\x18\x04 \x01(\x05R\x04held\x126\n" +
 	"\bdeadline\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\bdeadline\x12;\n" +
-	"\bordering\x18\x06 \x01(\x0e2\x1f.hookmesh.event.v1.OrderingModeR\bordering\"B\n" +
+	"\bordering\x18\x06 \x01(\x0e2\x1f.hookmesh.event.v1.OrderingModeR\bordering\x12#\n" +
+	"\rmissing_until\x18\a \x01(\x03R\fmissingUntil\"B\n" +
 	"\x10ListGapsResponse\x12.\n" +
-	"\x04gaps\x18\x01 \x03(\v2\x1a.hookmesh.sequencer.v1.GapR\x04gaps*\x84\x01\n" +
+	"\x04gaps\x18\x01 \x03(\v2\x1a.hookmesh.sequencer.v1.GapR\x04gaps\"l\n" +
+	"\x0eSkipGapRequest\x12\x1f\n" +
+	"\x06source\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x06source\x12\x1f\n" +
+	"\vdocument_id\x18\x02 \x01(\tR\n" +
+	"documentId\x12\x18\n" +
+	"\amissing\x18\x03 \x01(\x03R\amissing\"\x11\n" +
+	"\x0fSkipGapResponse\"\xb2\x01\n" +
+	"\x11WaitForGapRequest\x12\x1f\n" +
+	"\x06source\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x06source\x12(\n" +
+	"\vdocument_id\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\n" +
+	"documentId\x12\x18\n" +
+	"\amissing\x18\x03 \x01(\x03R\amissing\x128\n" +
+	"\x05until\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01R\x05until\"\x14\n" +
+	"\x12WaitForGapResponse\"\x8e\x01\n" +
+	"\aCommand\x12\x16\n" +
+	"\x06source\x18\x01 \x01(\tR\x06source\x12\x1f\n" +
+	"\vdocument_id\x18\x02 \x01(\tR\n" +
+	"documentId\x12\x18\n" +
+	"\amissing\x18\x03 \x01(\x03R\amissing\x120\n" +
+	"\x05until\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05until*\x84\x01\n" +
 	"\aOutcome\x12\x17\n" +
 	"\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fOUTCOME_EMITTED\x10\x01\x12\x10\n" +
 	"\fOUTCOME_HELD\x10\x02\x12\x14\n" +
 	"\x10OUTCOME_RELEASED\x10\x03\x12\x11\n" +
 	"\rOUTCOME_STALE\x10\x04\x12\x10\n" +
-	"\fOUTCOME_DEAD\x10\x052\xb2\x02\n" +
-	"\x10SequencerService\x12d\n" +
-	"\vGetDocument\x12).hookmesh.sequencer.v1.GetDocumentRequest\x1a*.hookmesh.sequencer.v1.GetDocumentResponse\x12[\n" +
-	"\bGetEvent\x12&.hookmesh.sequencer.v1.GetEventRequest\x1a'.hookmesh.sequencer.v1.GetEventResponse\x12[\n" +
-	"\bListGaps\x12&.hookmesh.sequencer.v1.ListGapsRequest\x1a'.hookmesh.sequencer.v1.ListGapsResponseBDZBgithub.com/hookmesh/hookmesh/gen/hookmesh/sequencer/v1;sequencerv1b\x06proto3"
+	"\fOUTCOME_DEAD\x10\x052\xc8\x04\n" +
+	"\x10SequencerService\x12w\n" +
+	"\vGetDocument\x12).hookmesh.sequencer.v1.GetDocumentRequest\x1a*.hookmesh.sequencer.v1.GetDocumentResponse\"\x11\x82\xd3\xe4\x93\x02\v\x12\t/v1/order\x12[\n" +
+	"\bGetEvent\x12&.hookmesh.sequencer.v1.GetEventRequest\x1a'.hookmesh.sequencer.v1.GetEventResponse\x12m\n" +
+	"\bListGaps\x12&.hookmesh.sequencer.v1.ListGapsRequest\x1a'.hookmesh.sequencer.v1.ListGapsResponse\"\x10\x82\xd3\xe4\x93\x02\n" +
+	"\x12\b/v1/gaps\x12r\n" +
+	"\aSkipGap\x12%.hookmesh.sequencer.v1.SkipGapRequest\x1a&.hookmesh.sequencer.v1.SkipGapResponse\"\x18\x82\xd3\xe4\x93\x02\x12:\x01*\"\r/v1/gaps:skip\x12{\n" +
+	"\n" +
+	"WaitForGap\x12(.hookmesh.sequencer.v1.WaitForGapRequest\x1a).hookmesh.sequencer.v1.WaitForGapResponse\"\x18\x82\xd3\xe4\x93\x02\x12:\x01*\"\r/v1/gaps:waitBDZBgithub.com/hookmesh/hookmesh/gen/hookmesh/sequencer/v1;sequencerv1b\x06proto3"
 
 var (
 	file_hookmesh_sequencer_v1_sequencer_proto_rawDescOnce sync.Once
@@ -691,7 +1032,7 @@ func file_hookmesh_sequencer_v1_sequencer_proto_rawDescGZIP() []byte {
 }
 
 var file_hookmesh_sequencer_v1_sequencer_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_hookmesh_sequencer_v1_sequencer_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_hookmesh_sequencer_v1_sequencer_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_hookmesh_sequencer_v1_sequencer_proto_goTypes = []any{
 	(Outcome)(0),                  // 0: hookmesh.sequencer.v1.Outcome
 	(*GetDocumentRequest)(nil),    // 1: hookmesh.sequencer.v1.GetDocumentRequest
@@ -702,29 +1043,41 @@ var file_hookmesh_sequencer_v1_sequencer_proto_goTypes = []any{
 	(*ListGapsRequest)(nil),       // 6: hookmesh.sequencer.v1.ListGapsRequest
 	(*Gap)(nil),                   // 7: hookmesh.sequencer.v1.Gap
 	(*ListGapsResponse)(nil),      // 8: hookmesh.sequencer.v1.ListGapsResponse
-	(*timestamppb.Timestamp)(nil), // 9: google.protobuf.Timestamp
-	(v1.OrderingMode)(0),          // 10: hookmesh.event.v1.OrderingMode
+	(*SkipGapRequest)(nil),        // 9: hookmesh.sequencer.v1.SkipGapRequest
+	(*SkipGapResponse)(nil),       // 10: hookmesh.sequencer.v1.SkipGapResponse
+	(*WaitForGapRequest)(nil),     // 11: hookmesh.sequencer.v1.WaitForGapRequest
+	(*WaitForGapResponse)(nil),    // 12: hookmesh.sequencer.v1.WaitForGapResponse
+	(*Command)(nil),               // 13: hookmesh.sequencer.v1.Command
+	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
+	(v1.OrderingMode)(0),          // 15: hookmesh.event.v1.OrderingMode
 }
 var file_hookmesh_sequencer_v1_sequencer_proto_depIdxs = []int32{
-	9,  // 0: hookmesh.sequencer.v1.GetDocumentResponse.deadline:type_name -> google.protobuf.Timestamp
-	0,  // 1: hookmesh.sequencer.v1.EventRecord.outcome:type_name -> hookmesh.sequencer.v1.Outcome
-	9,  // 2: hookmesh.sequencer.v1.EventRecord.decided_at:type_name -> google.protobuf.Timestamp
-	9,  // 3: hookmesh.sequencer.v1.EventRecord.released_at:type_name -> google.protobuf.Timestamp
-	4,  // 4: hookmesh.sequencer.v1.GetEventResponse.event:type_name -> hookmesh.sequencer.v1.EventRecord
-	9,  // 5: hookmesh.sequencer.v1.Gap.deadline:type_name -> google.protobuf.Timestamp
-	10, // 6: hookmesh.sequencer.v1.Gap.ordering:type_name -> hookmesh.event.v1.OrderingMode
-	7,  // 7: hookmesh.sequencer.v1.ListGapsResponse.gaps:type_name -> hookmesh.sequencer.v1.Gap
-	1,  // 8: hookmesh.sequencer.v1.SequencerService.GetDocument:input_type -> hookmesh.sequencer.v1.GetDocumentRequest
-	3,  // 9: hookmesh.sequencer.v1.SequencerService.GetEvent:input_type -> hookmesh.sequencer.v1.GetEventRequest
-	6,  // 10: hookmesh.sequencer.v1.SequencerService.ListGaps:input_type -> hookmesh.sequencer.v1.ListGapsRequest
-	2,  // 11: hookmesh.sequencer.v1.SequencerService.GetDocument:output_type -> hookmesh.sequencer.v1.GetDocumentResponse
-	5,  // 12: hookmesh.sequencer.v1.SequencerService.GetEvent:output_type -> hookmesh.sequencer.v1.GetEventResponse
-	8,  // 13: hookmesh.sequencer.v1.SequencerService.ListGaps:output_type -> hookmesh.sequencer.v1.ListGapsResponse
-	11, // [11:14] is the sub-list for method output_type
-	8,  // [8:11] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	14, // 0: hookmesh.sequencer.v1.GetDocumentResponse.deadline:type_name -> google.protobuf.Timestamp
+	14, // 1: hookmesh.sequencer.v1.GetDocumentResponse.forgotten_at:type_name -> google.protobuf.Timestamp
+	0,  // 2: hookmesh.sequencer.v1.EventRecord.outcome:type_name -> hookmesh.sequencer.v1.Outcome
+	14, // 3: hookmesh.sequencer.v1.EventRecord.decided_at:type_name -> google.protobuf.Timestamp
+	14, // 4: hookmesh.sequencer.v1.EventRecord.released_at:type_name -> google.protobuf.Timestamp
+	4,  // 5: hookmesh.sequencer.v1.GetEventResponse.event:type_name -> hookmesh.sequencer.v1.EventRecord
+	14, // 6: hookmesh.sequencer.v1.Gap.deadline:type_name -> google.protobuf.Timestamp
+	15, // 7: hookmesh.sequencer.v1.Gap.ordering:type_name -> hookmesh.event.v1.OrderingMode
+	7,  // 8: hookmesh.sequencer.v1.ListGapsResponse.gaps:type_name -> hookmesh.sequencer.v1.Gap
+	14, // 9: hookmesh.sequencer.v1.WaitForGapRequest.until:type_name -> google.protobuf.Timestamp
+	14, // 10: hookmesh.sequencer.v1.Command.until:type_name -> google.protobuf.Timestamp
+	1,  // 11: hookmesh.sequencer.v1.SequencerService.GetDocument:input_type -> hookmesh.sequencer.v1.GetDocumentRequest
+	3,  // 12: hookmesh.sequencer.v1.SequencerService.GetEvent:input_type -> hookmesh.sequencer.v1.GetEventRequest
+	6,  // 13: hookmesh.sequencer.v1.SequencerService.ListGaps:input_type -> hookmesh.sequencer.v1.ListGapsRequest
+	9,  // 14: hookmesh.sequencer.v1.SequencerService.SkipGap:input_type -> hookmesh.sequencer.v1.SkipGapRequest
+	11, // 15: hookmesh.sequencer.v1.SequencerService.WaitForGap:input_type -> hookmesh.sequencer.v1.WaitForGapRequest
+	2,  // 16: hookmesh.sequencer.v1.SequencerService.GetDocument:output_type -> hookmesh.sequencer.v1.GetDocumentResponse
+	5,  // 17: hookmesh.sequencer.v1.SequencerService.GetEvent:output_type -> hookmesh.sequencer.v1.GetEventResponse
+	8,  // 18: hookmesh.sequencer.v1.SequencerService.ListGaps:output_type -> hookmesh.sequencer.v1.ListGapsResponse
+	10, // 19: hookmesh.sequencer.v1.SequencerService.SkipGap:output_type -> hookmesh.sequencer.v1.SkipGapResponse
+	12, // 20: hookmesh.sequencer.v1.SequencerService.WaitForGap:output_type -> hookmesh.sequencer.v1.WaitForGapResponse
+	16, // [16:21] is the sub-list for method output_type
+	11, // [11:16] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_hookmesh_sequencer_v1_sequencer_proto_init() }
@@ -739,7 +1092,7 @@ func file_hookmesh_sequencer_v1_sequencer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hookmesh_sequencer_v1_sequencer_proto_rawDesc), len(file_hookmesh_sequencer_v1_sequencer_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   8,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

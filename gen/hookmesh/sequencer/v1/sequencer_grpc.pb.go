@@ -24,6 +24,8 @@ const (
 	SequencerService_GetDocument_FullMethodName = "/hookmesh.sequencer.v1.SequencerService/GetDocument"
 	SequencerService_GetEvent_FullMethodName    = "/hookmesh.sequencer.v1.SequencerService/GetEvent"
 	SequencerService_ListGaps_FullMethodName    = "/hookmesh.sequencer.v1.SequencerService/ListGaps"
+	SequencerService_SkipGap_FullMethodName     = "/hookmesh.sequencer.v1.SequencerService/SkipGap"
+	SequencerService_WaitForGap_FullMethodName  = "/hookmesh.sequencer.v1.SequencerService/WaitForGap"
 )
 
 // SequencerServiceClient is the client API for SequencerService service.
@@ -36,8 +38,14 @@ type SequencerServiceClient interface {
 	GetDocument(ctx context.Context, in *GetDocumentRequest, opts ...grpc.CallOption) (*GetDocumentResponse, error)
 	// GetEvent returns what was decided on an event. NOT_FOUND: it has not (yet) been seen.
 	GetEvent(ctx context.Context, in *GetEventRequest, opts ...grpc.CallOption) (*GetEventResponse, error)
-	// ListGaps returns the documents that wait for a missing event.
+	// ListGaps returns the documents that wait for a missing event, and the holes in the numbers of whole sources.
 	ListGaps(ctx context.Context, in *ListGapsRequest, opts ...grpc.CallOption) (*ListGapsResponse, error)
+	// SkipGap ends a wait at once: what is held passes in order, marked. The command travels through the log, so that the
+	// owner of the document's partition carries it out between two events; it is written durably when the call returns, and
+	// carried out a moment later. A command for a gap that is closed by then does nothing.
+	SkipGap(ctx context.Context, in *SkipGapRequest, opts ...grpc.CallOption) (*SkipGapResponse, error)
+	// WaitForGap moves the end of a wait, later or earlier, in the same way.
+	WaitForGap(ctx context.Context, in *WaitForGapRequest, opts ...grpc.CallOption) (*WaitForGapResponse, error)
 }
 
 type sequencerServiceClient struct {
@@ -78,6 +86,26 @@ func (c *sequencerServiceClient) ListGaps(ctx context.Context, in *ListGapsReque
 	return out, nil
 }
 
+func (c *sequencerServiceClient) SkipGap(ctx context.Context, in *SkipGapRequest, opts ...grpc.CallOption) (*SkipGapResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SkipGapResponse)
+	err := c.cc.Invoke(ctx, SequencerService_SkipGap_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *sequencerServiceClient) WaitForGap(ctx context.Context, in *WaitForGapRequest, opts ...grpc.CallOption) (*WaitForGapResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(WaitForGapResponse)
+	err := c.cc.Invoke(ctx, SequencerService_WaitForGap_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // SequencerServiceServer is the server API for SequencerService service.
 // All implementations must embed UnimplementedSequencerServiceServer
 // for forward compatibility.
@@ -88,8 +116,14 @@ type SequencerServiceServer interface {
 	GetDocument(context.Context, *GetDocumentRequest) (*GetDocumentResponse, error)
 	// GetEvent returns what was decided on an event. NOT_FOUND: it has not (yet) been seen.
 	GetEvent(context.Context, *GetEventRequest) (*GetEventResponse, error)
-	// ListGaps returns the documents that wait for a missing event.
+	// ListGaps returns the documents that wait for a missing event, and the holes in the numbers of whole sources.
 	ListGaps(context.Context, *ListGapsRequest) (*ListGapsResponse, error)
+	// SkipGap ends a wait at once: what is held passes in order, marked. The command travels through the log, so that the
+	// owner of the document's partition carries it out between two events; it is written durably when the call returns, and
+	// carried out a moment later. A command for a gap that is closed by then does nothing.
+	SkipGap(context.Context, *SkipGapRequest) (*SkipGapResponse, error)
+	// WaitForGap moves the end of a wait, later or earlier, in the same way.
+	WaitForGap(context.Context, *WaitForGapRequest) (*WaitForGapResponse, error)
 	mustEmbedUnimplementedSequencerServiceServer()
 }
 
@@ -108,6 +142,12 @@ func (UnimplementedSequencerServiceServer) GetEvent(context.Context, *GetEventRe
 }
 func (UnimplementedSequencerServiceServer) ListGaps(context.Context, *ListGapsRequest) (*ListGapsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListGaps not implemented")
+}
+func (UnimplementedSequencerServiceServer) SkipGap(context.Context, *SkipGapRequest) (*SkipGapResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SkipGap not implemented")
+}
+func (UnimplementedSequencerServiceServer) WaitForGap(context.Context, *WaitForGapRequest) (*WaitForGapResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method WaitForGap not implemented")
 }
 func (UnimplementedSequencerServiceServer) mustEmbedUnimplementedSequencerServiceServer() {}
 func (UnimplementedSequencerServiceServer) testEmbeddedByValue()                          {}
@@ -184,6 +224,42 @@ func _SequencerService_ListGaps_Handler(srv interface{}, ctx context.Context, de
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SequencerService_SkipGap_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SkipGapRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SequencerServiceServer).SkipGap(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SequencerService_SkipGap_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SequencerServiceServer).SkipGap(ctx, req.(*SkipGapRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SequencerService_WaitForGap_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(WaitForGapRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SequencerServiceServer).WaitForGap(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SequencerService_WaitForGap_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SequencerServiceServer).WaitForGap(ctx, req.(*WaitForGapRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // SequencerService_ServiceDesc is the grpc.ServiceDesc for SequencerService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -202,6 +278,14 @@ var SequencerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListGaps",
 			Handler:    _SequencerService_ListGaps_Handler,
+		},
+		{
+			MethodName: "SkipGap",
+			Handler:    _SequencerService_SkipGap_Handler,
+		},
+		{
+			MethodName: "WaitForGap",
+			Handler:    _SequencerService_WaitForGap_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
