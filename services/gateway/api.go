@@ -14,9 +14,11 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
 
+	dedupev1 "github.com/hookmesh/hookmesh/gen/hookmesh/dedupe/v1"
 	embedderv1 "github.com/hookmesh/hookmesh/gen/hookmesh/embedder/v1"
 	gatewayv1 "github.com/hookmesh/hookmesh/gen/hookmesh/gateway/v1"
 	reconcilerv1 "github.com/hookmesh/hookmesh/gen/hookmesh/reconciler/v1"
+	sequencerv1 "github.com/hookmesh/hookmesh/gen/hookmesh/sequencer/v1"
 	"github.com/hookmesh/hookmesh/services/gateway/edge"
 	"github.com/hookmesh/hookmesh/services/gateway/problem"
 )
@@ -40,6 +42,8 @@ func newAPIHandler(s *Service) (http.Handler, error) {
 	)
 	ctx := context.Background()
 	if err := errors.Join(
+		dedupev1.RegisterDedupeServiceHandlerClient(ctx, mux, s.deps.Dedupe),
+		sequencerv1.RegisterSequencerServiceHandlerClient(ctx, mux, s.deps.Sequencer),
 		embedderv1.RegisterKnowledgeServiceHandlerClient(ctx, mux, s.deps.Knowledge),
 		reconcilerv1.RegisterReconcilerServiceHandlerClient(ctx, mux, s.deps.Reconciler),
 		gatewayv1.RegisterEventServiceHandlerServer(ctx, mux, s),
