@@ -12,7 +12,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -20,7 +19,6 @@ import (
 	"github.com/spf13/cobra"
 
 	embedderv1 "github.com/hookmesh/hookmesh/gen/hookmesh/embedder/v1"
-	gatewayv1 "github.com/hookmesh/hookmesh/gen/hookmesh/gateway/v1"
 	"github.com/hookmesh/hookmesh/services/internal/config"
 	"github.com/hookmesh/hookmesh/services/internal/wikisim"
 )
@@ -50,6 +48,7 @@ type demo struct {
 	api   api
 	wiki  *wikisim.Wiki
 	hooks *wikisim.Deliverer
+	tally *tally
 }
 
 // run starts the wiki and hookmesh, lets the wiki live, and compares.
@@ -114,6 +113,7 @@ sources:
     secrets: [{value: %q}]
     content: {fetch: "%s/pages/{document_id}", body: body, title: title, url: url, version: version}
     poll: {changes: "%s/changes?cursor={cursor}", interval: 2s}
+    ordering: {mode: contiguous, gap_timeout: 2s}
 `, filepath.Join(dir, "data"), secret, wikiURL, wikiURL)
 	return config.Parse("the demo's configuration", []byte(file), os.LookupEnv)
 }
@@ -137,6 +137,8 @@ func listenAndServe(ctx context.Context, h http.Handler) (string, func(), error)
 // live lets the wiki change, waits until the knowledge base has caught up, and asks it.
 func (d *demo) live(ctx context.Context) error {
 	began := time.Now()
+	d.tally = newTally()
+	d.tally.header(d.out)
 	for _, page := range wikisim.Known {
 		d.hooks.Deliver(ctx, d.wiki.Add(page.Title, page.Body))
 	}
@@ -150,7 +152,9 @@ func (d *demo) live(ctx context.Context) error {
 		}
 		d.hooks.Deliver(ctx, d.wiki.Step())
 		if i%d.rate == d.rate-1 {
-			d.line(ctx, time.Since(began))
+			if err := d.show(ctx, time.Since(began)); err != nil {
+				return err
+			}
 		}
 	}
 	d.hooks.Wait()
@@ -158,7 +162,9 @@ func (d *demo) live(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.line(ctx, time.Since(began))
+	if err := d.show(ctx, time.Since(began)); err != nil {
+		return err
+	}
 	if err := d.verdict(differences); err != nil {
 		return err
 	}
@@ -207,46 +213,13 @@ func (d *demo) known(ctx context.Context) (map[string]wikisim.KnownPage, error) 
 	}
 }
 
-// line prints one line of the table.
-func (d *demo) line(ctx context.Context, at time.Duration) {
-	st := &d.hooks.Stats
-	counts := d.outcomes(ctx)
-	_, _ = fmt.Fprintf(d.out, "%4.0fs  sent %-4d accepted %-4d duplicate %-3d dropped %-3d | stale %-3d held %-3d embedded %-4d | forged %-3d refused %-3d | freshness p50 %s p99 %s\n",
-		at.Seconds(), st.Sent.Load(), st.Accepted.Load(), st.Duplicates.Load(), st.Dropped.Load(), counts.stale, counts.held, counts.embedded,
-		st.Forged.Load(), st.ForgedRefused.Load(), counts.p50.Round(time.Millisecond), counts.p99.Round(time.Millisecond))
-}
-
-type outcomes struct {
-	stale, held, embedded int
-	p50, p99              time.Duration
-}
-
-// outcomes asks for the stories of the last events.
-func (d *demo) outcomes(ctx context.Context) (o outcomes) {
-	var list gatewayv1.ListEventsResponse
-	if err := d.api.get(ctx, "/v1/events", url.Values{"source": {"wiki"}, "limit": {"120"}}, &list); err != nil {
-		return o
+// show brings the table up to date and prints a row of it.
+func (d *demo) show(ctx context.Context, at time.Duration) error {
+	if err := d.tally.update(ctx, d.api, "wiki"); err != nil {
+		return err
 	}
-	var fresh []time.Duration
-	for _, e := range list.GetEvents() {
-		var story gatewayv1.GetEventResponse
-		if err := d.api.get(ctx, "/v1/events/"+e.GetId(), nil, &story); err != nil {
-			continue
-		}
-		switch story.GetState() {
-		case "stale":
-			o.stale++
-		case "held":
-			o.held++
-		case "embedded", "removed":
-			o.embedded++
-			fresh = append(fresh, time.Duration(story.GetEmbedder().GetFreshnessMs())*time.Millisecond)
-		}
-	}
-	if slices.Sort(fresh); len(fresh) > 0 {
-		o.p50, o.p99 = fresh[len(fresh)/2], fresh[len(fresh)*99/100]
-	}
-	return o
+	d.tally.row(d.out, at, &d.hooks.Stats)
+	return nil
 }
 
 // verdict says whether the promise was kept.
