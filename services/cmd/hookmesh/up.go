@@ -52,7 +52,7 @@ func serveCommand() *cobra.Command {
 
 // serve runs services until ctx ends.
 func serve(ctx context.Context, file string, services []string, logs io.Writer) error {
-	cfg, err := config.Load(file)
+	cfg, err := config.Load(file, wiring.Check)
 	if err != nil {
 		return usageError{err}
 	}

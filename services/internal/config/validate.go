@@ -5,8 +5,11 @@ import (
 	"net"
 	"net/url"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
+
+	"github.com/hookmesh/hookmesh/services/internal/expr"
 )
 
 // SourceName is what a source may be called: it stands in URLs, keys and metrics.
@@ -14,11 +17,19 @@ var SourceName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}$`)
 
 // checker collects problems under their paths in the file.
 type checker struct {
-	lines    map[string]int
+	lines map[string]int
+	// bad are the paths whose value could not be read: what follows from their absence is not told.
+	bad      map[string]bool
 	problems []Problem
 }
 
-func (c *checker) bad(path, format string, args ...any) {
+// report notes a problem of the value at a path, unless that value could not be read anyway.
+func (c *checker) report(path, format string, args ...any) {
+	for p := path; p != ""; p = p[:max(0, strings.LastIndexAny(p, ".["))] {
+		if c.bad[p] {
+			return
+		}
+	}
 	c.problems = append(c.problems, Problem{c.line(path), path + ": " + fmt.Sprintf(format, args...)})
 }
 
@@ -43,24 +54,25 @@ func (c *checker) oneOf(path, value string, allowed ...string) {
 			return
 		}
 	}
-	c.bad(path, "%q is not one of %s", value, strings.Join(allowed, ", "))
+	c.report(path, "%q is not one of %s", value, strings.TrimPrefix(strings.Join(allowed, ", "), ", "))
 }
 
 func (c *checker) atLeast(path string, value, least int64) {
 	if value < least {
-		c.bad(path, "%d is less than %d", value, least)
+		c.report(path, "%d is less than %d", value, least)
 	}
 }
 
 func (c *checker) listen(path, value string, required bool) {
 	if value == "" {
 		if required {
-			c.bad(path, "is missing; say host:port, for example 127.0.0.1:8080")
+			c.report(path, "is missing; say host:port, for example 127.0.0.1:8080")
 		}
 		return
 	}
-	if _, port, err := net.SplitHostPort(value); err != nil || port == "" {
-		c.bad(path, "%q is not host:port", value)
+	_, port, err := net.SplitHostPort(value)
+	if _, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil {
+		c.report(path, "%q is not host:port with a port up to 65535", value)
 	}
 }
 
@@ -73,29 +85,28 @@ func (c *checker) httpURL(path, value string) {
 	u, err := url.Parse(strings.NewReplacer("{document_id}", "x", "{cursor}", "x").Replace(value))
 	switch {
 	case err != nil:
-		c.bad(path, "is not a URL")
+		c.report(path, "is not a URL")
 	case u.Scheme != "http" && u.Scheme != "https":
-		c.bad(path, "must begin with http:// or https://")
+		c.report(path, "must begin with http:// or https://")
 	case u.Host == "":
-		c.bad(path, "has no host")
+		c.report(path, "has no host")
 	}
 }
 
-// validate checks the values. Presets and expressions are checked by the services that understand them, at start.
-func validate(cfg *Config, lines map[string]int) []Problem {
-	c := &checker{lines: lines}
+// validate checks the values. Whether presets exist and secrets fit them is checked by the services that understand them.
+func (c *checker) validate(cfg *Config) {
 	c.listen("http.listen", cfg.HTTP.Listen, true)
 	c.listen("grpc.listen", cfg.GRPC.Listen, false)
 	c.listen("admin.listen", cfg.Admin.Listen, false)
 	c.atLeast("http.max_body_bytes", cfg.HTTP.MaxBodyBytes, 1)
 	if cfg.HTTP.MaxBodyBytes > 10<<20 {
-		c.bad("http.max_body_bytes", "%d is more than %d (10 MiB), which the log's largest record allows for", cfg.HTTP.MaxBodyBytes, 10<<20)
+		c.report("http.max_body_bytes", "%d is more than %d (10 MiB), which the log's largest record allows for", cfg.HTTP.MaxBodyBytes, 10<<20)
 	}
 	if cfg.HTTP.ReadTimeout <= 0 {
-		c.bad("http.read_timeout", "must be more than 0")
+		c.report("http.read_timeout", "must be more than 0")
 	}
 	if cfg.DataDir == "" {
-		c.bad("data_dir", "is missing")
+		c.report("data_dir", "is missing")
 	}
 	for i, b := range cfg.Kafka.Brokers {
 		c.listen(fmt.Sprintf("kafka.brokers[%d]", i), b, true)
@@ -103,10 +114,10 @@ func validate(cfg *Config, lines map[string]int) []Problem {
 	c.atLeast("kafka.partitions", int64(cfg.Kafka.Partitions), 1)
 	c.atLeast("kafka.replication_factor", int64(cfg.Kafka.ReplicationFactor), 1)
 	if cfg.Kafka.Retention < time.Hour {
-		c.bad("kafka.retention", "%s is less than 1h", cfg.Kafka.Retention)
+		c.report("kafka.retention", "%s is less than 1h", cfg.Kafka.Retention)
 	}
 	if cfg.Store.DSN != "" {
-		c.bad("store.dsn", "only SQLite under data_dir is supported by this version; leave it empty")
+		c.report("store.dsn", "only SQLite under data_dir is supported by this version; leave it empty")
 	}
 	c.oneOf("gateway.durability", cfg.Gateway.Durability, "spool", "broker")
 	c.atLeast("gateway.max_in_flight", int64(cfg.Gateway.MaxInFlight), 1)
@@ -124,7 +135,6 @@ func validate(cfg *Config, lines map[string]int) []Problem {
 	for i := range cfg.Sources {
 		c.source(fmt.Sprintf("sources[%d]", i), &cfg.Sources[i], names)
 	}
-	return c.problems
 }
 
 // ServiceNames lists the services of the mesh.
@@ -138,10 +148,10 @@ func (c *checker) embedding(e Embedding) {
 	c.atLeast("embedding.dimensions", int64(e.Dimensions), 0)
 	if e.Provider == "openai" {
 		if e.BaseURL == "" {
-			c.bad("embedding.base_url", "is missing; say for example https://api.openai.com/v1")
+			c.report("embedding.base_url", "is missing; say for example https://api.openai.com/v1")
 		}
 		if e.Model == "" {
-			c.bad("embedding.model", "is missing")
+			c.report("embedding.model", "is missing")
 		}
 	}
 }
@@ -149,38 +159,54 @@ func (c *checker) embedding(e Embedding) {
 func (c *checker) source(path string, s *Source, names map[string]bool) {
 	switch {
 	case !SourceName.MatchString(s.Name):
-		c.bad(path+".name", "%q is not a name: lower-case letters, digits, - and _, at most 63", s.Name)
+		c.report(path+".name", "%q is not a name: lower-case letters, digits, - and _, at most 63", s.Name)
 	case names[s.Name]:
-		c.bad(path+".name", "%q stands there twice", s.Name)
+		c.report(path+".name", "%q stands there twice", s.Name)
 	}
 	names[s.Name] = true
 	if s.Preset == "" {
-		c.bad(path+".preset", "is missing; `hookmesh presets` lists them")
+		c.report(path+".preset", "is missing; `hookmesh presets` lists them")
 	}
 	for i, secret := range s.Secrets {
 		if secret.Value == "" {
-			c.bad(fmt.Sprintf("%s.secrets[%d].value", path, i), "is empty")
+			c.report(fmt.Sprintf("%s.secrets[%d].value", path, i), "is empty")
 		}
 	}
 	c.httpURL(path+".public_url", s.PublicURL)
 	c.httpURL(path+".content.fetch", s.Content.Fetch)
 	c.httpURL(path+".poll.changes", s.Poll.Changes)
 	if s.Content.Fetch != "" && !strings.Contains(s.Content.Fetch, "{document_id}") {
-		c.bad(path+".content.fetch", "does not say where the document's id goes: {document_id}")
+		c.report(path+".content.fetch", "does not say where the document's id goes: {document_id}")
 	}
 	if s.Poll.Changes != "" && !strings.Contains(s.Poll.Changes, "{cursor}") {
-		c.bad(path+".poll.changes", "does not say where the cursor goes: {cursor}")
+		c.report(path+".poll.changes", "does not say where the cursor goes: {cursor}")
 	}
 	if s.Poll.Changes != "" && s.Poll.Interval < time.Second {
-		c.bad(path+".poll.interval", "%s is less than 1s", s.Poll.Interval)
+		c.report(path+".poll.interval", "%s is less than 1s", s.Poll.Interval)
 	}
 	c.oneOf(path+".content.format", s.Content.Format, "", "markdown", "html", "confluence-storage", "plain")
 	c.oneOf(path+".ordering.mode", s.Ordering.Mode, "", "contiguous", "source-contiguous", "monotonic", "arrival")
 	if s.Ordering.GapTimeout < 0 {
-		c.bad(path+".ordering.gap_timeout", "is negative")
+		c.report(path+".ordering.gap_timeout", "is negative")
 	}
 	if s.Dedupe.TTL < time.Minute || s.Dedupe.TTL > 30*24*time.Hour {
-		c.bad(path+".dedupe.ttl", "%s is not between 1m and 720h", s.Dedupe.TTL)
+		c.report(path+".dedupe.ttl", "%s is not between 1m and 720h", s.Dedupe.TTL)
 	}
 	c.atLeast(path+".rate.burst", int64(s.Rate.Burst), 1)
+	c.expressions(path, s)
+}
+
+// expressions checks what is written in CEL.
+func (c *checker) expressions(path string, s *Source) {
+	for _, e := range []struct{ name, source string }{
+		{"content.inline", s.Content.Inline}, {"content.body", s.Content.Body}, {"content.title", s.Content.Title}, {"content.url", s.Content.URL},
+		{"content.version", s.Content.Version}, {"ordering.sequence", s.Ordering.Sequence},
+		{"poll.items", s.Poll.Items}, {"poll.id", s.Poll.ID}, {"poll.version", s.Poll.Version}, {"poll.deleted", s.Poll.Deleted},
+		{"poll.updated_at", s.Poll.UpdatedAt}, {"poll.next", s.Poll.Next}, {"poll.more", s.Poll.More},
+	} {
+		if _, err := expr.Compile(e.source); err != nil {
+			first, _, _ := strings.Cut(err.Error(), "\n")
+			c.report(path+"."+e.name, "is not a CEL expression: %s", first)
+		}
+	}
 }
