@@ -18,10 +18,12 @@ import (
 type api struct {
 	base   string
 	client *http.Client
+	// flag names another address.
+	flag string
 }
 
 func newAPI(base string) api {
-	return api{base: strings.TrimRight(base, "/"), client: &http.Client{Timeout: 30 * time.Second}}
+	return api{base: strings.TrimRight(base, "/"), client: &http.Client{Timeout: 30 * time.Second}, flag: "--url"}
 }
 
 // get asks for path and reads the JSON answer into a message.
@@ -53,7 +55,7 @@ func (a api) getRaw(ctx context.Context, path string, query url.Values) ([]byte,
 func (a api) do(req *http.Request) ([]byte, error) {
 	res, err := a.client.Do(req)
 	if err != nil {
-		return nil, fmt.Errorf("no hookmesh answers at %s (%w); start one with `hookmesh up`, or name another with --url", a.base, err)
+		return nil, fmt.Errorf("no hookmesh answers at %s (%w); start one with `hookmesh up`, or name another with %s", a.base, err, a.flag)
 	}
 	defer func() { _ = res.Body.Close() }()
 	raw, err := io.ReadAll(io.LimitReader(res.Body, 64<<20))

@@ -2,6 +2,9 @@ package main
 
 import (
 	"bytes"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -58,6 +61,41 @@ func TestWrongUseExitsWithTwoAndSaysWhatToDo(t *testing.T) {
 	}
 	if code, _, errs := command(t, "search", "--url", "http://127.0.0.1:1", "x"); code != 1 || !strings.Contains(errs, "hookmesh up") {
 		t.Errorf("exit %d, %q", code, errs)
+	}
+}
+
+func TestSendTakesFromTheConfigurationWhatNoFlagSays(t *testing.T) {
+	got := make(chan *http.Request, 1)
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got <- r }))
+	defer server.Close()
+	file := filepath.Join(t.TempDir(), "c.yaml")
+	text := fmt.Sprintf("http: {listen: %q}\nsources:\n  - {name: docs, preset: github, secrets: [{value: expired, not_after: 2020-01-01T00:00:00Z}, {value: \"It's a Secret to Everybody\"}]}\n", server.Listener.Addr())
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	payload := filepath.Join(t.TempDir(), "body")
+	if err := os.WriteFile(payload, []byte("Hello, World!"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, errs := command(t, "send", "--config", file, "--source", "docs", "--file", payload); code != 0 {
+		t.Fatalf("exit %d: %s", code, errs)
+	}
+	// The example of GitHub's documentation.
+	if r := <-got; r.URL.Path != "/webhooks/docs" || r.Header.Get("X-Hub-Signature-256") != "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17" {
+		t.Errorf("%s %v", r.URL, r.Header)
+	}
+	if code, _, errs := command(t, "send", "--config", file, "--source", "other", "--file", payload); code != 2 || !strings.Contains(errs, "docs") {
+		t.Errorf("an unknown source: exit %d: %s", code, errs)
+	}
+	if code, _, errs := command(t, "send", "--source", "docs", "--preset", "github", "--file", payload); code != 2 || !strings.Contains(errs, "HOOKMESH_SECRET") {
+		t.Errorf("no secret: exit %d: %s", code, errs)
+	}
+	t.Setenv("HOOKMESH_SECRET", "It's a Secret to Everybody")
+	if code, _, errs := command(t, "send", "--source", "docs", "--preset", "github", "--url", server.URL, "--file", payload); code != 0 {
+		t.Errorf("a secret from the environment: exit %d: %s", code, errs)
+	}
+	if r := <-got; r.Header.Get("X-Hub-Signature-256") != "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17" {
+		t.Errorf("%v", r.Header)
 	}
 }
 

@@ -27,7 +27,9 @@ func traceCommand() *cobra.Command {
 				return err
 			}
 			_, _ = fmt.Fprintf(cmd.OutOrStdout(), "event %s: %s\n%s\ntrace %s\n\n", story.GetId(), story.GetState(), story.GetSummary(), story.GetTraceId())
-			raw, err := newAPI(admin).getRaw(cmd.Context(), "/debug/traces/"+story.GetTraceId(), nil)
+			spans := newAPI(admin)
+			spans.flag = "--admin-url"
+			raw, err := spans.getRaw(cmd.Context(), "/debug/traces/"+story.GetTraceId(), nil)
 			if err != nil {
 				return err
 			}
