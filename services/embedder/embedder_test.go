@@ -18,6 +18,8 @@ import (
 
 	embedderv1 "github.com/hookmesh/hookmesh/gen/hookmesh/embedder/v1"
 	eventv1 "github.com/hookmesh/hookmesh/gen/hookmesh/event/v1"
+	"github.com/hookmesh/hookmesh/services/connector"
+	"github.com/hookmesh/hookmesh/services/connector/generic"
 	"github.com/hookmesh/hookmesh/services/embedder"
 	"github.com/hookmesh/hookmesh/services/embedder/embedding"
 	"github.com/hookmesh/hookmesh/services/embedder/sqlitestore"
@@ -107,8 +109,14 @@ func newBench(t testing.TB, dir string, content config.Content) *bench {
 	if b.store, err = sqlitestore.Open(context.Background(), filepath.Join(dir, "k.db")); err != nil {
 		t.Fatal(err)
 	}
-	b.service, err = embedder.New(embedder.Deps{Store: b.store, Model: b.model, Producer: b.dead, Telemetry: telemetry.Nop(), Now: b.now, Client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}},
-		embedder.Config{Sources: []config.Source{{Name: "s", Content: content}}, Workers: 2, Tries: 3})
+	fetchers := map[string]connector.Fetcher{}
+	if c, err := generic.New(config.Source{Content: content}, nil); err != nil {
+		t.Fatal(err)
+	} else if c.Fetcher != nil {
+		fetchers["s"] = c.Fetcher
+	}
+	b.service, err = embedder.New(embedder.Deps{Store: b.store, Model: b.model, Producer: b.dead, Telemetry: telemetry.Nop(), Now: b.now, Fetchers: fetchers},
+		embedder.Config{Workers: 2, Tries: 3})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,10 +15,10 @@ import (
 
 	embedderv1 "github.com/hookmesh/hookmesh/gen/hookmesh/embedder/v1"
 	eventv1 "github.com/hookmesh/hookmesh/gen/hookmesh/event/v1"
+	"github.com/hookmesh/hookmesh/services/connector"
 	"github.com/hookmesh/hookmesh/services/embedder/chunk"
 	"github.com/hookmesh/hookmesh/services/embedder/embedding"
 	"github.com/hookmesh/hookmesh/services/embedder/extract"
-	"github.com/hookmesh/hookmesh/services/embedder/fetch"
 	"github.com/hookmesh/hookmesh/services/internal/events"
 	"github.com/hookmesh/hookmesh/services/internal/kafka"
 	"github.com/hookmesh/hookmesh/services/internal/stage"
@@ -28,7 +28,7 @@ import (
 var errBehind = errors.New("the source still serves an older version")
 
 // errNoContent says that there is no way to get the content.
-var errNoContent = errors.New("the event carries no content and the source has no content.fetch")
+var errNoContent = errors.New("the event carries no content and the source has neither content.fetch nor a connector that fetches")
 
 // breakerError opens the breaker of a source.
 type breakerError struct{ error }
@@ -44,7 +44,7 @@ func (s *Service) attempt(ctx context.Context, job *Job) error {
 		}
 	}
 	doc, err := s.content(ctx, job)
-	if errors.Is(err, fetch.ErrGone) {
+	if errors.Is(err, connector.ErrGone) {
 		return s.remove(ctx, job)
 	}
 	if err != nil {
@@ -54,20 +54,20 @@ func (s *Service) attempt(ctx context.Context, job *Job) error {
 }
 
 // content returns the document's content: what the event carries, or what the source serves now.
-func (s *Service) content(ctx context.Context, job *Job) (fetch.Document, error) {
+func (s *Service) content(ctx context.Context, job *Job) (connector.Document, error) {
 	ev := job.Change.GetEvent()
 	c := ev.GetContent()
 	f := s.fetchers[job.Source]
 	if c.GetInline() && (!job.Change.GetRefetch() || f == nil) {
-		return fetch.Document{Content: []byte(c.GetText()), Format: formats[c.GetFormat()], Title: c.GetTitle(), URL: c.GetUrl(), Version: ev.GetVersion()}, nil
+		return connector.Document{Content: []byte(c.GetText()), Format: formats[c.GetFormat()], Title: c.GetTitle(), URL: c.GetUrl(), Version: ev.GetVersion()}, nil
 	}
 	if f == nil {
-		return fetch.Document{}, &fetch.Error{Permanent: true, Err: errNoContent}
+		return connector.Document{}, &connector.Error{Permanent: true, Err: errNoContent}
 	}
 	ctx, span := s.tracer.Start(ctx, "fetch", trace.WithSpanKind(trace.SpanKindClient))
 	defer span.End()
-	doc, err := f.Fetch(ctx, job.DocumentID)
-	if errors.Is(err, fetch.ErrUnauthorized) {
+	doc, err := f.Fetch(ctx, connector.Ref{ID: job.DocumentID, URL: c.GetUrl()})
+	if errors.Is(err, connector.ErrUnauthorized) {
 		return doc, &breakerError{err}
 	}
 	if err != nil {
@@ -75,7 +75,7 @@ func (s *Service) content(ctx context.Context, job *Job) (fetch.Document, error)
 	}
 	span.SetAttributes(attribute.Int("hookmesh.bytes", len(doc.Content)))
 	if behind(doc.Version, ev.GetVersion()) {
-		return doc, &fetch.Error{Err: fmt.Errorf("%w: %s instead of %s", errBehind, doc.Version, ev.GetVersion())}
+		return doc, &connector.Error{Err: fmt.Errorf("%w: %s instead of %s", errBehind, doc.Version, ev.GetVersion())}
 	}
 	if doc.Title == "" {
 		doc.Title = c.GetTitle()
@@ -102,10 +102,10 @@ var formats = map[eventv1.ContentFormat]extract.Format{
 }
 
 // replace makes a document's content searchable, embedding only what is new.
-func (s *Service) replace(ctx context.Context, job *Job, src fetch.Document) error {
+func (s *Service) replace(ctx context.Context, job *Job, src connector.Document) error {
 	text, err := extract.Markdown(src.Format, src.Content)
 	if err != nil {
-		return &fetch.Error{Permanent: true, Err: err}
+		return &connector.Error{Permanent: true, Err: err}
 	}
 	chunks := chunk.Split(src.Title, text, chunk.Options{})
 	model := s.deps.Model.Info().Fingerprint
@@ -166,7 +166,7 @@ func (s *Service) embed(ctx context.Context, title string, chunks []chunk.Chunk,
 	defer span.End()
 	vectors, err := s.deps.Model.Embed(ctx, texts)
 	if e, ok := embedding.AsError(err); ok {
-		return counts, &fetch.Error{Permanent: e.Permanent, RetryAfter: e.RetryAfter, Err: e}
+		return counts, &connector.Error{Permanent: e.Permanent, RetryAfter: e.RetryAfter, Err: e}
 	}
 	if err != nil {
 		return counts, err
@@ -209,7 +209,7 @@ func (s *Service) done(ctx context.Context, job *Job, r *embedderv1.EventRecord,
 
 // classify says whether another try is worth it, and how long to wait at least.
 func classify(err error) (permanent bool, after time.Duration) {
-	var e *fetch.Error
+	var e *connector.Error
 	if errors.As(err, &e) {
 		return e.Permanent, e.RetryAfter
 	}

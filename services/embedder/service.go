@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net/http"
 	"strings"
 	"sync"
 	"time"
@@ -19,9 +18,8 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	embedderv1 "github.com/hookmesh/hookmesh/gen/hookmesh/embedder/v1"
+	"github.com/hookmesh/hookmesh/services/connector"
 	"github.com/hookmesh/hookmesh/services/embedder/embedding"
-	"github.com/hookmesh/hookmesh/services/embedder/fetch"
-	"github.com/hookmesh/hookmesh/services/internal/config"
 	"github.com/hookmesh/hookmesh/services/internal/events"
 	"github.com/hookmesh/hookmesh/services/internal/kafka"
 	"github.com/hookmesh/hookmesh/services/internal/stage"
@@ -42,15 +40,14 @@ type Deps struct {
 	Telemetry telemetry.Telemetry
 	// Rest, if not nil, is called after each job with the time that it took, so that workers can give way to requests.
 	Rest func(ctx context.Context, took time.Duration)
-	// Client fetches documents; nil: one with a timeout of 30 s.
-	Client *http.Client
+	// Fetchers get documents, by source. A source without one has its content in its events.
+	Fetchers map[string]connector.Fetcher
 	// Now is the clock.
 	Now func() time.Time
 }
 
 // Config tunes the service.
 type Config struct {
-	Sources []config.Source
 	// Workers is how many documents are worked on at once.
 	Workers int
 	// Tries is how often a change is tried before it becomes a dead letter.
@@ -76,7 +73,7 @@ type Service struct {
 	embedderv1.UnimplementedEmbedderServiceServer
 	deps     Deps
 	cfg      Config
-	fetchers map[string]*fetch.Fetcher
+	fetchers map[string]connector.Fetcher
 	breakers *breakers
 	wake     chan struct{}
 	tracer   trace.Tracer
@@ -88,23 +85,14 @@ type meters struct {
 	outcomes, chunks metric.Int64Counter
 }
 
-// New checks the sources' settings, all at once, and returns the service.
+// New returns the service.
 func New(deps Deps, cfg Config) (*Service, error) {
 	if cfg.MaxPending == 0 {
 		cfg.MaxPending = 5000
 	}
 	const scope = "github.com/hookmesh/hookmesh/services/embedder"
-	s := &Service{deps: deps, cfg: cfg, fetchers: map[string]*fetch.Fetcher{}, breakers: newBreakers(), wake: make(chan struct{}, 1), tracer: deps.Telemetry.Tracer(scope)}
+	s := &Service{deps: deps, cfg: cfg, fetchers: deps.Fetchers, breakers: newBreakers(), wake: make(chan struct{}, 1), tracer: deps.Telemetry.Tracer(scope)}
 	var errs []error
-	for _, src := range cfg.Sources {
-		f, err := fetch.New(src.Content, deps.Client)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("source %s: %w", src.Name, err))
-		}
-		if f != nil {
-			s.fetchers[src.Name] = f
-		}
-	}
 	meter := deps.Telemetry.Meter(scope)
 	var err error
 	s.meters.freshness, err = meter.Float64Histogram("hookmesh.freshness", metric.WithUnit("s"), metric.WithDescription("From the change at the source to searchable, by source."),

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"strconv"
 	"sync"
 	"time"
 
@@ -17,7 +16,7 @@ import (
 
 	eventv1 "github.com/hookmesh/hookmesh/gen/hookmesh/event/v1"
 	reconcilerv1 "github.com/hookmesh/hookmesh/gen/hookmesh/reconciler/v1"
-	"github.com/hookmesh/hookmesh/services/connector/httplist"
+	"github.com/hookmesh/hookmesh/services/connector"
 	"github.com/hookmesh/hookmesh/services/internal/events"
 	"github.com/hookmesh/hookmesh/services/internal/kafka"
 	"github.com/hookmesh/hookmesh/services/internal/stage"
@@ -62,11 +61,7 @@ func (p *poller) run(ctx context.Context) {
 		_, _, err := p.poll(ctx, false)
 		wait = p.src.Poll.Interval*9/10 + rand.N(p.src.Poll.Interval/5+1)
 		if err != nil {
-			var e *httplist.Error
-			wait = min(wait, rand.N(retry)+retry/2)
-			if errors.As(err, &e) {
-				wait = max(wait, e.RetryAfter)
-			}
+			wait = max(min(wait, rand.N(retry)+retry/2), connector.RetryAfter(err))
 			retry = min(2*retry, p.src.Poll.Interval)
 			continue
 		}
@@ -99,6 +94,11 @@ func (p *poller) poll(ctx context.Context, full bool) (listed, produced int64, e
 	}
 	for {
 		page, err := p.src.Lister.List(ctx, cursor)
+		if errors.Is(err, connector.ErrCursor) && cursor != "" {
+			p.deps.Telemetry.Logger.WarnContext(ctx, "a source's list begins anew", "source", p.src.Name, "error", err)
+			cursor = ""
+			continue
+		}
 		if err != nil {
 			return listed, produced, fmt.Errorf("list changes: %w", err)
 		}
@@ -127,7 +127,7 @@ func (p *poller) poll(ctx context.Context, full bool) (listed, produced int64, e
 }
 
 // produce puts changes into the mesh, each with a trace of its own that links to the poll.
-func (p *poller) produce(ctx context.Context, changes []httplist.Change) error {
+func (p *poller) produce(ctx context.Context, changes []connector.Change) error {
 	if len(changes) == 0 {
 		return nil
 	}
@@ -141,12 +141,7 @@ func (p *poller) produce(ctx context.Context, changes []httplist.Change) error {
 		if !c.UpdatedAt.IsZero() {
 			ev.OccurredAt = timestamppb.New(c.UpdatedAt)
 		}
-		if n, err := strconv.ParseInt(c.Version, 10, 64); err == nil {
-			ev.Sequence = &n
-		} else if !c.UpdatedAt.IsZero() {
-			n := c.UpdatedAt.UnixMicro()
-			ev.Sequence = &n
-		}
+		ev.Sequence, ev.Content.Url = c.Sequence, c.URL
 		out, err := p.output(ctx, ev)
 		if err != nil {
 			return err
@@ -237,7 +232,7 @@ func (s *Service) pay(ctx context.Context, debts []*eventv1.Debt, last map[strin
 		switch {
 		case p == nil:
 			paid = append(paid, d) // the source was taken out of the configuration
-		case d.GetDocumentId() != "" && p.src.Content.Fetch != "":
+		case d.GetDocumentId() != "" && p.src.Fetcher != nil:
 			out, err := p.output(ctx, p.event(d.GetDocumentId(), eventv1.Origin_ORIGIN_DEBT))
 			if err != nil {
 				return err

@@ -19,7 +19,7 @@ import (
 
 	eventv1 "github.com/hookmesh/hookmesh/gen/hookmesh/event/v1"
 	reconcilerv1 "github.com/hookmesh/hookmesh/gen/hookmesh/reconciler/v1"
-	"github.com/hookmesh/hookmesh/services/connector/httplist"
+	"github.com/hookmesh/hookmesh/services/connector/generic"
 	"github.com/hookmesh/hookmesh/services/internal/config"
 	"github.com/hookmesh/hookmesh/services/internal/kafka"
 	"github.com/hookmesh/hookmesh/services/internal/stage"
@@ -74,12 +74,9 @@ sources:
 	var out []reconciler.Source
 	for _, s := range cfg.Sources {
 		src := reconciler.Source{Source: s, OrderingMode: eventv1.OrderingMode_ORDERING_MODE_MONOTONIC}
-		l, err := httplist.New(s, nil)
-		if err != nil {
+		var err error
+		if src.Connector, err = generic.New(s, nil); err != nil {
 			t.Fatal(err)
-		}
-		if l != nil {
-			src.Lister = l
 		}
 		out = append(out, src)
 	}

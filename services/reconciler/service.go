@@ -19,7 +19,7 @@ import (
 
 	eventv1 "github.com/hookmesh/hookmesh/gen/hookmesh/event/v1"
 	reconcilerv1 "github.com/hookmesh/hookmesh/gen/hookmesh/reconciler/v1"
-	"github.com/hookmesh/hookmesh/services/connector/httplist"
+	"github.com/hookmesh/hookmesh/services/connector"
 	"github.com/hookmesh/hookmesh/services/internal/config"
 	"github.com/hookmesh/hookmesh/services/internal/stage"
 	"github.com/hookmesh/hookmesh/services/internal/telemetry"
@@ -31,17 +31,11 @@ type Producer interface {
 	Produce(ctx context.Context, outputs []stage.Output) error
 }
 
-// Lister reads a source's list of changes.
-type Lister interface {
-	// List reads one page from a cursor on; empty: from the beginning.
-	List(ctx context.Context, cursor string) (httplist.Page, error)
-}
-
 // Source is what the reconciler knows of a source.
 type Source struct {
 	config.Source
-	// Lister reads its changes; nil: it has no list.
-	Lister Lister
+	// Connector is what can be asked of it.
+	connector.Connector
 	// OrderingMode is what its versions are compared in.
 	OrderingMode eventv1.OrderingMode
 }
@@ -153,7 +147,7 @@ func (s *Service) PollSource(ctx context.Context, req *reconcilerv1.PollSourceRe
 	case p == nil:
 		return nil, status.Errorf(codes.NotFound, "there is no source %q", req.GetSource())
 	case p.src.Lister == nil:
-		return nil, status.Errorf(codes.FailedPrecondition, "source %q has no list of changes: set poll.changes", req.GetSource())
+		return nil, status.Errorf(codes.FailedPrecondition, "source %q has no list of changes: set poll.changes, or a connector that lists", req.GetSource())
 	}
 	listed, produced, err := p.poll(ctx, req.GetFull())
 	if err != nil {

@@ -17,7 +17,8 @@ import (
 	reconcilerv1 "github.com/hookmesh/hookmesh/gen/hookmesh/reconciler/v1"
 	sequencerv1 "github.com/hookmesh/hookmesh/gen/hookmesh/sequencer/v1"
 	verifierv1 "github.com/hookmesh/hookmesh/gen/hookmesh/verifier/v1"
-	"github.com/hookmesh/hookmesh/services/connector/httplist"
+	"github.com/hookmesh/hookmesh/services/connector"
+	"github.com/hookmesh/hookmesh/services/connector/registry"
 	"github.com/hookmesh/hookmesh/services/dedupe"
 	dedupestore "github.com/hookmesh/hookmesh/services/dedupe/sqlitestore"
 	"github.com/hookmesh/hookmesh/services/embedder"
@@ -184,8 +185,19 @@ func initEmbedder(ctx context.Context, m *Mesh) error {
 		return err
 	}
 	m.closers = append(m.closers, store.Close)
-	service, err := embedder.New(embedder.Deps{Store: store, Model: model, Producer: m.log, Telemetry: m.tel.Named("embedder"), Rest: m.pacer.Rest, Now: m.opts.Now},
-		embedder.Config{Sources: m.cfg.Sources, Workers: m.cfg.Embedder.Workers, Tries: m.cfg.Embedder.Tries})
+	fetchers := map[string]connector.Fetcher{}
+	var errs []error
+	for _, src := range m.cfg.Sources {
+		c, err := registry.New(src, &m.limits)
+		if errs = append(errs, err); c.Fetcher != nil {
+			fetchers[src.Name] = c.Fetcher
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	service, err := embedder.New(embedder.Deps{Store: store, Model: model, Fetchers: fetchers, Producer: m.log, Telemetry: m.tel.Named("embedder"), Rest: m.pacer.Rest, Now: m.opts.Now},
+		embedder.Config{Workers: m.cfg.Embedder.Workers, Tries: m.cfg.Embedder.Tries})
 	if err != nil {
 		return err
 	}
@@ -217,14 +229,9 @@ func initReconciler(ctx context.Context, m *Mesh) error {
 	var sources []reconciler.Source
 	var errs []error
 	for _, src := range m.cfg.Sources {
-		s := reconciler.Source{Source: src}
-		lister, err := httplist.New(src, nil)
-		if err != nil {
-			errs = append(errs, err)
-		}
-		if lister != nil {
-			s.Lister = lister
-		}
+		c, err := registry.New(src, &m.limits)
+		errs = append(errs, err)
+		s := reconciler.Source{Source: src, Connector: c}
 		mode, err := verifier.OrderingOf(src)
 		if err != nil {
 			continue // the verifier reports what is wrong with the preset

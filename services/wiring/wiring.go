@@ -16,6 +16,7 @@ import (
 	"github.com/gofrs/flock"
 	"google.golang.org/grpc"
 
+	"github.com/hookmesh/hookmesh/services/connector/rest"
 	"github.com/hookmesh/hookmesh/services/internal/admin"
 	"github.com/hookmesh/hookmesh/services/internal/config"
 	"github.com/hookmesh/hookmesh/services/internal/kafka"
@@ -58,6 +59,8 @@ type Mesh struct {
 	edge, work []task
 	// pacer makes the background give way to requests.
 	pacer pace.Pacer
+	// limits keep fetches and polls with one credential to one rate.
+	limits rest.Limiters
 	// healthy are asked at every readiness check.
 	healthy []func() error
 	// closers run in reverse at the very end.

@@ -10,30 +10,20 @@ import (
 	"github.com/JohannesKaufmann/html-to-markdown/v2/plugin/base"
 	"github.com/JohannesKaufmann/html-to-markdown/v2/plugin/commonmark"
 	"github.com/JohannesKaufmann/html-to-markdown/v2/plugin/table"
+
+	"github.com/hookmesh/hookmesh/services/connector"
 )
 
 // Format says how content is to be read.
-type Format string
+type Format = connector.Format
 
 // The formats.
 const (
-	FormatMarkdown          Format = "markdown"
-	FormatHTML              Format = "html"
-	FormatConfluenceStorage Format = "confluence-storage"
-	FormatPlain             Format = "plain"
+	FormatMarkdown          = connector.FormatMarkdown
+	FormatHTML              = connector.FormatHTML
+	FormatConfluenceStorage = connector.FormatConfluenceStorage
+	FormatPlain             = connector.FormatPlain
 )
-
-// FormatOf guesses a format from a content type.
-func FormatOf(contentType string) Format {
-	media, _, _ := strings.Cut(strings.ToLower(contentType), ";")
-	switch strings.TrimSpace(media) {
-	case "text/html", "application/xhtml+xml":
-		return FormatHTML
-	case "text/plain":
-		return FormatPlain
-	}
-	return FormatMarkdown
-}
 
 // Markdown returns the content as Markdown in valid UTF-8, with Unix line ends and without NULs.
 func Markdown(format Format, content []byte) (string, error) {

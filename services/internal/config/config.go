@@ -163,9 +163,9 @@ func (s *Source) complete() {
 		def(&s.Poll.UpdatedAt, "updated_at")
 		def(&s.Poll.Next, "next_cursor")
 		def(&s.Poll.More, "has_more")
-		if s.Poll.Interval == 0 {
-			s.Poll.Interval = 6 * time.Hour
-		}
+	}
+	if s.Polled() && s.Poll.Interval == 0 {
+		s.Poll.Interval = defaultInterval
 	}
 	if s.Ordering.GapTimeout == 0 {
 		s.Ordering.GapTimeout = 30 * time.Second

@@ -16,6 +16,8 @@ type Source struct {
 	PublicURL string `yaml:"public_url"`
 	// Content says where a document's content comes from.
 	Content Content `yaml:"content"`
+	// Connector says how a known kind of source is asked for documents and changes.
+	Connector Connector `yaml:"connector"`
 	// Poll says how the source is asked for what webhooks missed. Empty: it is not.
 	Poll Poll `yaml:"poll"`
 	// Ordering overrides what the preset says about order.

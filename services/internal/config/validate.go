@@ -181,7 +181,8 @@ func (c *checker) source(path string, s *Source, names map[string]bool) {
 	if s.Poll.Changes != "" && !strings.Contains(s.Poll.Changes, "{cursor}") {
 		c.report(path+".poll.changes", "does not say where the cursor goes: {cursor}")
 	}
-	if s.Poll.Changes != "" && s.Poll.Interval < time.Second {
+	c.connector(path+".connector", s)
+	if s.Polled() && s.Poll.Interval < time.Second {
 		c.report(path+".poll.interval", "%s is less than 1s", s.Poll.Interval)
 	}
 	c.oneOf(path+".content.format", s.Content.Format, "", "markdown", "html", "confluence-storage", "plain")

@@ -1,4 +1,4 @@
-package httplist
+package generic
 
 import (
 	"errors"
@@ -8,19 +8,22 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hookmesh/hookmesh/services/connector"
 	"github.com/hookmesh/hookmesh/services/internal/config"
 )
 
-func lister(t testing.TB, url string) *Lister {
+func changes(t testing.TB, url string) *lister {
 	file := "sources: [{name: s, preset: x, content: {headers: {Authorization: Bearer hush}}, poll: {changes: '" + url + "/c?cursor={cursor}'}}]"
 	cfg, err := config.Parse("f", []byte(file), func(string) (string, bool) { return "", false })
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := New(cfg.Sources[0], nil)
+	c, err := New(cfg.Sources[0], nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+	l, _ := c.Lister.(*lister)
+	t.Cleanup(l.client.Close)
 	return l
 }
 
@@ -32,7 +35,7 @@ func TestAPageIsReadWithItsIdsExact(t *testing.T) {
 		_, _ = w.Write([]byte(`{"changes":[{"id":9223372036854775807123,"version":3,"action":"delete","updated_at":"2026-01-01T00:00:00Z"},{"id":"x/y"}],"next_cursor":7,"has_more":true}`))
 	}))
 	defer srv.Close()
-	p, err := lister(t, srv.URL).List(t.Context(), "a b&c")
+	p, err := changes(t, srv.URL).List(t.Context(), "a b&c")
 	if err != nil || len(p.Changes) != 2 || p.Next != "7" || !p.More {
 		t.Fatalf("%+v, %v", p, err)
 	}
@@ -58,8 +61,8 @@ func TestFailuresSayWhatAndGiveNothingAway(t *testing.T) {
 		after  time.Duration
 	}{{429, "", 7 * time.Second}, {500, "", 7 * time.Second}, {200, "<html>", 0}, {200, `{"changes":{}}`, 0}, {200, `{"changes":[{"version":1}]}`, 0}} {
 		status, body = tt.status, tt.body
-		_, err := lister(t, srv.URL).List(t.Context(), "")
-		var e *Error
+		_, err := changes(t, srv.URL).List(t.Context(), "")
+		var e *connector.Error
 		if !errors.As(err, &e) || e.RetryAfter != tt.after || strings.Contains(err.Error(), "hush") {
 			t.Errorf("%d %s: %v", tt.status, tt.body, err)
 		}
@@ -67,7 +70,7 @@ func TestFailuresSayWhatAndGiveNothingAway(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	l := lister(f, "http://127.0.0.1:1")
+	l := changes(f, "http://127.0.0.1:1")
 	f.Add([]byte(`{"changes":[{"id":1}],"next_cursor":"x"}`))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		p, err := l.parse(raw)

@@ -1,0 +1,42 @@
+// Package registry is the one table of all connectors.
+package registry
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/hookmesh/hookmesh/services/connector"
+	"github.com/hookmesh/hookmesh/services/connector/folder"
+	"github.com/hookmesh/hookmesh/services/connector/generic"
+	"github.com/hookmesh/hookmesh/services/connector/rest"
+	"github.com/hookmesh/hookmesh/services/internal/config"
+)
+
+// makers by connector.type. The limiters are shared by all connectors of a process.
+var makers = map[string]func(config.Source, *rest.Limiters) (connector.Connector, error){
+	"":     generic.New,
+	"http": generic.New,
+	"folder": func(s config.Source, _ *rest.Limiters) (connector.Connector, error) {
+		return folder.New(s.Connector)
+	},
+}
+
+// New returns a source's connector; without any setting about it, one that can do nothing.
+func New(src config.Source, limits *rest.Limiters) (connector.Connector, error) {
+	maker, ok := makers[src.Connector.Type]
+	if !ok {
+		return connector.Connector{}, fmt.Errorf("source %s: connector.type: there is no %q; known are %s", src.Name, src.Connector.Type, strings.Join(Types(), ", "))
+	}
+	c, err := maker(src, limits)
+	if err != nil {
+		return connector.Connector{}, fmt.Errorf("source %s: connector: %w", src.Name, err)
+	}
+	return c, nil
+}
+
+// Types lists the values of connector.type.
+func Types() []string {
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(makers)), func(t string) bool { return t == "" })
+}

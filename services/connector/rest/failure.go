@@ -1,0 +1,139 @@
+package rest
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hookmesh/hookmesh/services/connector"
+)
+
+// longestPause bounds what a source may ask for at once.
+const longestPause = time.Hour
+
+// failure turns a status that is no answer into an error; nil for an answer.
+func failure(host string, res Response, also []int, now time.Time) error {
+	code := res.Status
+	if code >= 200 && code < 300 || slices.Contains(also, code) {
+		return nil
+	}
+	said := fmt.Errorf("%s answered HTTP %d", host, code)
+	pause := Pause(code, res.Header, now)
+	switch code {
+	case http.StatusNotFound, http.StatusGone:
+		return fmt.Errorf("%w: %w", said, connector.ErrGone)
+	case http.StatusForbidden:
+		// GitHub and others answer 403, not 429, when a limit is reached.
+		if pause > 0 {
+			return &connector.Error{RetryAfter: pause, Err: said}
+		}
+		return fmt.Errorf("%w: %w", said, connector.ErrUnauthorized)
+	case http.StatusUnauthorized:
+		return fmt.Errorf("%w: %w", said, connector.ErrUnauthorized)
+	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
+		return &connector.Error{RetryAfter: pause, Err: said}
+	}
+	return &connector.Error{Permanent: code < 500, RetryAfter: pause, Err: said}
+}
+
+// Pause is how long an answer asks to leave the source alone; 0: not at all. It reads Retry-After (seconds or a date), and the
+// remaining quota with its reset as GitHub, GitLab, Atlassian, Zendesk and the IETF draft spell them.
+func Pause(status int, h http.Header, now time.Time) time.Duration {
+	if v := h.Get("Retry-After"); v != "" && (status == http.StatusTooManyRequests || status == http.StatusForbidden || status >= 500) {
+		if s, err := strconv.ParseFloat(v, 64); err == nil {
+			return bound(time.Duration(min(s, longestPause.Seconds()) * float64(time.Second)))
+		}
+		if t, err := http.ParseTime(v); err == nil {
+			return bound(t.Sub(date(h, now)))
+		}
+	}
+	for _, prefix := range []string{"X-RateLimit-", "RateLimit-", "X-Rate-Limit-"} {
+		if n, err := strconv.ParseInt(strings.TrimSpace(h.Get(prefix+"Remaining")), 10, 64); err == nil && n <= 0 {
+			if d := reset(h.Get(prefix+"Reset"), date(h, now)); d > 0 {
+				return bound(d)
+			}
+		}
+	}
+	return bound(structured(h.Get("RateLimit")))
+}
+
+// reset reads seconds from now, Unix seconds, or a time.
+func reset(v string, now time.Time) time.Duration {
+	if n, err := strconv.ParseInt(v, 10, 64); err == nil {
+		if n > 1_000_000_000 {
+			return time.Unix(n, 0).Sub(now)
+		}
+		return time.Duration(n) * time.Second
+	}
+	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04Z07:00"} {
+		if t, err := time.Parse(layout, v); err == nil {
+			return t.Sub(now)
+		}
+	}
+	return 0
+}
+
+// structured reads `"default";r=0;t=30`: https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/
+func structured(v string) time.Duration {
+	var longest time.Duration
+	for item := range strings.SplitSeq(v, ",") {
+		remaining, after := int64(-1), int64(0)
+		for param := range strings.SplitSeq(item, ";") {
+			key, value, _ := strings.Cut(strings.TrimSpace(param), "=")
+			n, err := strconv.ParseInt(value, 10, 64)
+			switch {
+			case err != nil:
+			case key == "r":
+				remaining = n
+			case key == "t":
+				after = min(n, int64(longestPause.Seconds()))
+			}
+		}
+		if remaining == 0 {
+			longest = max(longest, time.Duration(after)*time.Second)
+		}
+	}
+	return longest
+}
+
+func bound(d time.Duration) time.Duration { return min(max(d, 0), longestPause) }
+
+// unreachable is the error of a call that got no answer.
+func (c *Client) unreachable(host string, err error) error {
+	err = plain(err)
+	var e *connector.Error
+	if errors.As(err, &e) {
+		return &connector.Error{Permanent: e.Permanent, RetryAfter: e.RetryAfter, Err: fmt.Errorf("ask %s: %w", host, e.Err)}
+	}
+	return &connector.Error{Err: fmt.Errorf("ask %s: %w", host, err)}
+}
+
+// plain drops the URL from a client's error: its query may hold a credential.
+func plain(err error) error {
+	var u *url.Error
+	if errors.As(err, &u) {
+		return u.Err
+	}
+	return err
+}
+
+// NextLink is the target of rel="next" in a Link header (RFC 8288); empty: there is none.
+func NextLink(h http.Header) string {
+	for _, line := range h.Values("Link") {
+		for link := range strings.SplitSeq(line, ",") {
+			target, params, _ := strings.Cut(strings.TrimSpace(link), ">")
+			for p := range strings.SplitSeq(params, ";") {
+				key, value, _ := strings.Cut(strings.TrimSpace(p), "=")
+				if strings.EqualFold(key, "rel") && slices.Contains(strings.Fields(strings.ToLower(strings.Trim(value, `"`))), "next") {
+					return strings.TrimPrefix(target, "<")
+				}
+			}
+		}
+	}
+	return ""
+}
