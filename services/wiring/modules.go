@@ -143,6 +143,7 @@ func consume[T any](m *Mesh, cfg stage.Config, store stage.Store[T], handler sta
 	if err != nil {
 		return err
 	}
+	m.readers[cfg.Topic] = append(m.readers[cfg.Topic], cfg.Name)
 	m.work = append(m.work, task{cfg.Name, func(ctx context.Context) error { return m.log.Consume(ctx, runner, m.tel.Logger) }})
 	return nil
 }

@@ -57,6 +57,8 @@ type Mesh struct {
 	admin  *admin.Server
 	// edge are the servers that stop first, so that nothing new comes in; work are the loops behind them.
 	edge, work []task
+	// readers are the consumer groups of each topic.
+	readers map[string][]string
 	// pacer makes the background give way to requests.
 	pacer pace.Pacer
 	// limits keep fetches and polls with one credential to one rate.
@@ -80,7 +82,7 @@ func Start(ctx context.Context, opts Options) (_ *Mesh, err error) {
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
-	m := &Mesh{opts: opts, cfg: opts.Config, tel: opts.Telemetry.Telemetry, pipe: rpc.NewPipe(), conns: map[string]*grpc.ClientConn{}}
+	m := &Mesh{opts: opts, cfg: opts.Config, tel: opts.Telemetry.Telemetry, pipe: rpc.NewPipe(), conns: map[string]*grpc.ClientConn{}, readers: map[string][]string{}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, m.close())
@@ -181,14 +183,15 @@ func (m *Mesh) httpAddr() string {
 
 // startLog connects to Kafka, or starts the broker inside, and creates the topics.
 func (m *Mesh) startLog(ctx context.Context) error {
-	brokers := m.cfg.Kafka.Brokers
+	brokers, retention, deadRetention := m.cfg.Kafka.Brokers, m.cfg.Kafka.Retention, 30*24*time.Hour
 	if len(brokers) == 0 {
 		broker, err := embedded.Start(filepath.Join(m.cfg.DataDir, "kafka"))
 		if err != nil {
 			return err
 		}
 		m.closers = append(m.closers, func() error { broker.Close(); return nil })
-		brokers = broker.Addrs()
+		brokers, retention, deadRetention = broker.Addrs(), -1, -1 // trimmed by what was processed instead
+		m.work = append(m.work, task{"trim", func(ctx context.Context) error { return m.log.KeepTrimmed(ctx, broker, m.readers, m.tel.Logger) }})
 	}
 	m.log = kafka.NewLog(kafka.Config{Brokers: brokers, Partitions: m.cfg.Kafka.Partitions}, m.tel)
 	m.closers = append(m.closers, func() error { m.log.Close(); return nil })
@@ -196,7 +199,7 @@ func (m *Mesh) startLog(ctx context.Context) error {
 	defer cancel()
 	rf := m.cfg.Kafka.ReplicationFactor
 	return m.log.EnsureTopics(ctx, kafka.Topics{
-		ReplicationFactor: rf, MinInSyncReplicas: max(1, rf-1), Retention: m.cfg.Kafka.Retention, DeadRetention: 30 * 24 * time.Hour,
+		ReplicationFactor: rf, MinInSyncReplicas: max(1, rf-1), Retention: retention, DeadRetention: deadRetention,
 	})
 }
 

@@ -56,7 +56,8 @@ type Kafka struct {
 	Partitions int `yaml:"partitions"`
 	// ReplicationFactor of the topics that are created; 0: 1 with the embedded broker, 3 with real ones.
 	ReplicationFactor int `yaml:"replication_factor"`
-	// Retention of the events' topics; 0: 48 h. An outage of a service that lasts longer loses events.
+	// Retention of the events' topics on real brokers; 0: 48 h. An outage of a service that lasts longer loses events. The
+	// embedded broker keeps what is not processed, however long that takes.
 	Retention time.Duration `yaml:"retention"`
 }
 

@@ -16,9 +16,9 @@ type Topics struct {
 	ReplicationFactor int
 	// MinInSyncReplicas is how many of them must have it before it counts as written.
 	MinInSyncReplicas int
-	// Retention is how long the events' topics keep records. The knowledge base does not need old ones; outages do.
+	// Retention is how long the events' topics keep records; negative: for ever. The knowledge base does not need old ones; outages do.
 	Retention time.Duration
-	// DeadRetention is how long the dead letters' topic keeps them.
+	// DeadRetention is how long the dead letters' topic keeps them; negative: for ever.
 	DeadRetention time.Duration
 }
 
@@ -39,7 +39,7 @@ func (l *Log) EnsureTopics(ctx context.Context, t Topics) error {
 		missing = append(missing, kafkago.TopicConfig{
 			Topic: name, NumPartitions: l.partitions, ReplicationFactor: t.ReplicationFactor,
 			ConfigEntries: []kafkago.ConfigEntry{
-				{ConfigName: "retention.ms", ConfigValue: strconv.FormatInt(retention.Milliseconds(), 10)},
+				{ConfigName: "retention.ms", ConfigValue: retentionMs(retention)},
 				{ConfigName: "min.insync.replicas", ConfigValue: strconv.Itoa(t.MinInSyncReplicas)},
 				{ConfigName: "max.message.bytes", ConfigValue: strconv.Itoa(MaxRecordBytes)},
 				{ConfigName: "cleanup.policy", ConfigValue: "delete"},
@@ -56,6 +56,13 @@ func (l *Log) EnsureTopics(ctx context.Context, t Topics) error {
 		}
 	}
 	return l.checkTopics(ctx)
+}
+
+func retentionMs(d time.Duration) string {
+	if d < 0 {
+		return "-1"
+	}
+	return strconv.FormatInt(d.Milliseconds(), 10)
 }
 
 // checkTopics waits until every topic is known with the right number of partitions and a leader for each.

@@ -160,8 +160,11 @@ func (l *Log) Open(ctx context.Context, topic string, partition int, offset int6
 	if err != nil {
 		return nil, err
 	}
-	if offset < first || offset > last {
+	switch {
+	case offset == -1:
 		offset = first
+	case offset < first || offset > last:
+		return nil, &stage.OffsetError{Topic: topic, Partition: partition, Offset: offset, First: first, End: last}
 	}
 	return &partitionReader{log: l, topic: topic, partition: partition, offset: offset}, nil
 }

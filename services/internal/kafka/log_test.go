@@ -84,23 +84,6 @@ func TestRecordsSurviveTheBrokersRestartInTheirOrder(t *testing.T) {
 	}
 }
 
-func TestReadingBeginsAtTheOldestRecordWhenTheOffsetIsBeyondTheEnd(t *testing.T) {
-	log, stop := start(t, t.TempDir())
-	defer stop()
-	out := stage.Output{Topic: kafka.TopicAccepted, Key: []byte("s/a"), Value: []byte("x")}
-	if err := log.Produce(t.Context(), []stage.Output{out}); err != nil {
-		t.Fatal(err)
-	}
-	in, err := log.Open(t.Context(), kafka.TopicAccepted, log.Partition(out.Key), 1000)
-	if err != nil {
-		t.Fatal(err)
-	}
-	records, err := in.Fetch(t.Context(), 10, time.Second)
-	if err != nil || len(records) != 1 {
-		t.Errorf("got %d records, %v", len(records), err)
-	}
-}
-
 // upper passes every record on.
 type pass struct{ to string }
 

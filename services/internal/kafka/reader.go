@@ -46,7 +46,7 @@ func (r *partitionReader) fill(ctx context.Context, wait time.Duration) error {
 		return fmt.Errorf("fetch %s/%d from offset %d: %w", r.topic, r.partition, r.offset, err)
 	}
 	if errors.Is(res.Error, kafkago.OffsetOutOfRange) {
-		return r.rewind(ctx)
+		return r.outOfRange(ctx)
 	}
 	if res.Error != nil {
 		return fmt.Errorf("fetch %s/%d from offset %d: %w", r.topic, r.partition, r.offset, res.Error)
@@ -89,17 +89,16 @@ func (r *partitionReader) read(records kafkago.RecordReader) error {
 	}
 }
 
-// rewind goes on at the oldest record when retention has removed the one that was to be read.
-func (r *partitionReader) rewind(ctx context.Context) error {
-	first, _, err := r.log.offsets(ctx, r.topic, r.partition)
+// outOfRange says where the partition begins and ends, after the broker said that it does not hold the offset.
+func (r *partitionReader) outOfRange(ctx context.Context) error {
+	first, last, err := r.log.offsets(ctx, r.topic, r.partition)
 	if err != nil {
 		return err
 	}
-	if first == r.offset {
-		return fmt.Errorf("fetch %s/%d: the broker says that offset %d, its oldest, is out of range", r.topic, r.partition, first)
+	if r.offset >= first && r.offset <= last {
+		return fmt.Errorf("fetch %s/%d: the broker says that offset %d is out of its range %d to %d", r.topic, r.partition, r.offset, first, last)
 	}
-	r.offset = first
-	return nil
+	return &stage.OffsetError{Topic: r.topic, Partition: r.partition, Offset: r.offset, First: first, End: last}
 }
 
 // Close implements stage.Partition; there is nothing to release.

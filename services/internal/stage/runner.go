@@ -123,10 +123,51 @@ func (w *worker[T]) open(ctx context.Context) error {
 		}
 	}
 	w.produced = w.pos.Seq
-	return w.retry(ctx, "open", func() (err error) {
-		w.input, err = w.log.Open(ctx, w.cfg.Topic, w.partition, w.pos.Next)
-		return err
+	return w.openInput(ctx)
+}
+
+// openInput reads from the position on. If the log does not hold it, the position moves to where the log begins, at once and
+// in the store: what it says of offsets that are no more must not make new records look old.
+func (w *worker[T]) openInput(ctx context.Context) error {
+	return w.retry(ctx, "open", func() error {
+		input, err := w.log.Open(ctx, w.cfg.Topic, w.partition, w.pos.Next)
+		var gone *OffsetError
+		if errors.As(err, &gone) {
+			if err := w.reposition(ctx, gone); err != nil {
+				return err
+			}
+			input, err = w.log.Open(ctx, w.cfg.Topic, w.partition, w.pos.Next)
+		}
+		if err != nil {
+			return err
+		}
+		w.input = input
+		return nil
 	})
+}
+
+// reposition reports what was lost and moves the position to the oldest record.
+func (w *worker[T]) reposition(ctx context.Context, gone *OffsetError) error {
+	pos := w.pos
+	pos.Next = gone.First
+	err := w.store.Update(ctx, func(context.Context, T) (Advance, error) {
+		return Advance{Position: pos, Produced: w.produced}, nil
+	})
+	if err != nil {
+		return fmt.Errorf("move the position to offset %d: %w", gone.First, err)
+	}
+	w.pos, w.cleared = pos, w.produced
+	w.tel.Logger.Error("records were lost before this stage read them; the reconciler's next sweep finds what changed", "topic", w.cfg.Topic, "partition", w.partition, "error", gone)
+	w.meters.lost(ctx, w.cfg.Name, gone)
+	return nil
+}
+
+// reopen opens the input again where the log holds something.
+func (w *worker[T]) reopen(ctx context.Context) error {
+	if err := w.input.Close(); err != nil {
+		return fmt.Errorf("close the partition: %w", err)
+	}
+	return w.openInput(ctx)
 }
 
 // turn is one round: wait, fetch, decide, produce.
@@ -139,6 +180,10 @@ func (w *worker[T]) turn(ctx context.Context) error {
 	var records []Record
 	err := w.retry(ctx, "fetch", func() (err error) {
 		records, err = w.input.Fetch(ctx, w.cfg.BatchSize, w.wait())
+		var gone *OffsetError
+		if errors.As(err, &gone) {
+			return w.reopen(ctx)
+		}
 		return err
 	})
 	if err != nil {

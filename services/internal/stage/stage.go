@@ -17,6 +17,7 @@ package stage
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -133,8 +134,8 @@ type Store[T any] interface {
 
 // Log is the Kafka side of a stage.
 type Log interface {
-	// Open reads a partition from the given offset on; -1: from the oldest record. If the offset is beyond the end of the
-	// partition (the log was lost), reading starts at the oldest record.
+	// Open reads a partition from the given offset on; -1: from the oldest record. If the partition does not hold the offset
+	// and it is not the next one to be written, the error is an *OffsetError.
 	Open(ctx context.Context, topic string, partition int, offset int64) (Partition, error)
 	// Produce writes outputs durably (acks=all), in order per key. It retries until ctx ends; after an error any of them may have been written.
 	Produce(ctx context.Context, outputs []Output) error
@@ -142,8 +143,30 @@ type Log interface {
 
 // Partition reads one partition.
 type Partition interface {
-	// Fetch returns records in offset order, at most limit, at least one unless the deadline of wait passes first. Not for several goroutines.
+	// Fetch returns records in offset order, at most limit, at least one unless the deadline of wait passes first. If the
+	// partition lost the offset that is to be read next, the error is an *OffsetError. Not for several goroutines.
 	Fetch(ctx context.Context, limit int, wait time.Duration) ([]Record, error)
 	// Close releases what it holds.
 	Close() error
 }
+
+// OffsetError says that a partition does not hold the offset that was to be read.
+type OffsetError struct {
+	Topic     string
+	Partition int
+	// Offset was to be read.
+	Offset int64
+	// First is the oldest record's offset, End the one that the next record will get.
+	First, End int64
+}
+
+// Error implements error.
+func (e *OffsetError) Error() string {
+	if e.BeganAnew() {
+		return fmt.Sprintf("%s/%d ends before offset %d: its log was lost and began anew; it holds offsets %d to %d", e.Topic, e.Partition, e.Offset, e.First, e.End-1)
+	}
+	return fmt.Sprintf("%s/%d begins at offset %d: the %d records from offset %d on were removed before they were read", e.Topic, e.Partition, e.First, e.First-e.Offset, e.Offset)
+}
+
+// BeganAnew says whether the log was lost: offsets were given out again, so no offset from before says anything about it.
+func (e *OffsetError) BeganAnew() bool { return e.Offset > e.End }

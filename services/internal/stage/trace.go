@@ -94,7 +94,7 @@ func endSpans(spans []trace.Span) {
 
 // meters are what a stage counts.
 type meters struct {
-	records, outputs, batches, retries metric.Int64Counter
+	records, outputs, batches, retries, removed, anew metric.Int64Counter
 }
 
 func newMeters(tel telemetry.Telemetry) (m meters, err error) {
@@ -110,7 +110,18 @@ func newMeters(tel telemetry.Telemetry) (m meters, err error) {
 	m.outputs = counter("hookmesh.stage.outputs", "Records that a stage put out.")
 	m.batches = counter("hookmesh.stage.batches", "Transactions of a stage.")
 	m.retries = counter("hookmesh.stage.retries", "Steps of a stage that failed and were tried again.")
+	m.removed = counter("hookmesh.stage.records_removed_unread", "Records that retention removed before the stage had read them.")
+	m.anew = counter("hookmesh.stage.logs_begun_anew", "Partitions whose log was lost and began anew at a lower offset.")
 	return m, err
+}
+
+// lost counts what a log no longer holds.
+func (m meters) lost(ctx context.Context, stage string, gone *OffsetError) {
+	if gone.BeganAnew() {
+		m.anew.Add(ctx, 1, withStage(stage))
+		return
+	}
+	m.removed.Add(ctx, gone.First-gone.Offset, withStage(stage))
 }
 
 func (m meters) batch(ctx context.Context, stage string, records, outputs int) {

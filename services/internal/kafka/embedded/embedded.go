@@ -29,9 +29,9 @@ func Start(dir string) (*Broker, error) {
 		kfake.BrokerConfigs(map[string]string{
 			"group.initial.rebalance.delay.ms": "0",
 			"auto.create.topics.enable":        "false",
-			// Retention runs only as often as this says; its default of an hour lets the log of a busy day grow.
-			"log.cleaner.backoff.ms": "60000",
-			"message.max.bytes":      "33554432",
+			"message.max.bytes":                "33554432",
+			// Trim frees whole segments.
+			"log.segment.bytes": "16777216",
 		}),
 	)
 	if err != nil {
@@ -42,6 +42,23 @@ func Start(dir string) (*Broker, error) {
 
 // Addrs are the addresses to connect to.
 func (b *Broker) Addrs() []string { return b.cluster.ListenAddrs() }
+
+// Trim removes the records of a partition before an offset, but never the newest one: a partition without any record would
+// begin anew at offset 0 after a crash. An offset that the partition does not hold (any more) changes nothing.
+func (b *Broker) Trim(topic string, partition int, before int64) error {
+	info := b.cluster.PartitionInfo(topic, int32(partition))
+	if info == nil {
+		return fmt.Errorf("trim %s/%d: there is no such partition", topic, partition)
+	}
+	before = min(before, info.HighWatermark-1)
+	if before <= info.LogStartOffset {
+		return nil
+	}
+	if err := b.cluster.DeleteRecords(topic, int32(partition), before); err != nil {
+		return fmt.Errorf("trim %s/%d up to offset %d: %w", topic, partition, before, err)
+	}
+	return nil
+}
 
 // Close stops the broker.
 func (b *Broker) Close() { b.cluster.Close() }
