@@ -11,6 +11,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	embedderv1 "github.com/hookmesh/hookmesh/gen/hookmesh/embedder/v1"
@@ -216,15 +217,22 @@ func classify(err error) (permanent bool, after time.Duration) {
 	return false, 0
 }
 
+// withoutContent is an event without what the change beside it holds as well: together they may be too large for a record.
+func withoutContent(ev *eventv1.Event) *eventv1.Event {
+	slim := proto.CloneOf(ev)
+	slim.Payload, slim.Content = nil, nil
+	return slim
+}
+
 // deadLetter is what is left of a job that is given up.
 func deadLetter(ctx context.Context, job *Job, cause error, now time.Time) (stage.Output, error) {
 	ev := job.Change.GetEvent()
 	letter := &eventv1.DeadLetter{
 		Id: ev.GetId(), Source: job.Source, DocumentId: job.DocumentID, Stage: "embedder", Code: "GIVEN_UP", Error: cause.Error(),
-		Attempts: int32(job.Attempts + 1), FailedAt: timestamppb.New(now), Event: ev, Topic: kafka.TopicChanged,
+		Attempts: int32(job.Attempts + 1), FailedAt: timestamppb.New(now), Event: withoutContent(ev), Change: job.Change, Topic: kafka.TopicChanged,
 	}
 	if sc := trace.SpanContextFromContext(ctx); sc.HasTraceID() {
-		letter.TraceId = sc.TraceID().String()
+		letter.TraceId, letter.SpanId = sc.TraceID().String(), sc.SpanID().String()
 	}
 	out, err := events.Output(kafka.TopicDead, job.Source, job.DocumentID, letter)
 	out.Context = ctx

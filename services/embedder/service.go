@@ -128,6 +128,9 @@ func (s *Service) Handle(ctx context.Context, tx Tx, b stage.Batch) (stage.Resul
 		if err != nil {
 			return res, fmt.Errorf("enqueue event %s: %w", id, err)
 		}
+		if stale && superseded == id {
+			continue // the very same change again (a replay that was repeated): its record stays
+		}
 		record := &embedderv1.EventRecord{Id: id, Outcome: embedderv1.Outcome_OUTCOME_PENDING, DecidedAt: timestamppb.New(b.Now)}
 		if stale {
 			record.Outcome, record.Reason = embedderv1.Outcome_OUTCOME_SUPERSEDED, "a newer change of the document was there already"

@@ -57,7 +57,8 @@ type Counts struct{ Reused, New, Removed int }
 // Tx is the embedder's view of the stage's transaction.
 type Tx interface {
 	// Enqueue makes a change the document's job, if its revision is higher than what the document has. It returns the event
-	// whose place it took, or "" ; stale is true if the change itself is old.
+	// whose place it took, or ""; stale is true if the change itself is old. The very change that the document already has or
+	// waits for is stale, and superseded is then its own event.
 	Enqueue(ctx context.Context, change *eventv1.Change, headers []stage.Header, now time.Time) (superseded string, stale bool, err error)
 	// SetRecord keeps what became of an event.
 	SetRecord(ctx context.Context, r *embedderv1.EventRecord, now time.Time) error

@@ -81,8 +81,10 @@ func (s *Service) ask(ctx context.Context, id string) story {
 func withoutPayload(l *eventv1.DeadLetter) *eventv1.DeadLetter {
 	if l != nil {
 		l.Payload = nil
-		if l.GetEvent() != nil {
-			l.Event.Payload, l.Event.Content = nil, nil
+		for _, ev := range []*eventv1.Event{l.GetEvent(), l.GetChange().GetEvent()} {
+			if ev != nil {
+				ev.Payload, ev.Content = nil, nil
+			}
 		}
 	}
 	return l

@@ -28,6 +28,8 @@ type poller struct {
 	src Source
 	// polling is held by the poll under way: two at once would fight over the cursor.
 	polling sync.Mutex
+	// paidAt is when a poll last paid debts; it belongs to the loop that pays.
+	paidAt time.Time
 
 	mu      sync.Mutex
 	next    time.Time
@@ -37,10 +39,6 @@ type poller struct {
 const (
 	// firstPoll bounds how long after the start the first poll comes.
 	firstPoll = 5 * time.Second
-	// payBatch is how many debts are paid at once.
-	payBatch = 200
-	// debtPause is the least time between two polls that pay debts of a source.
-	debtPause = 2 * time.Second
 )
 
 // run polls on schedule: soon after the start, then at the interval, spread by a tenth; after failures earlier, backing off.
@@ -157,10 +155,14 @@ func (p *poller) produce(ctx context.Context, changes []connector.Change) error 
 
 // event is a change that hookmesh found out by itself. Its content is fetched.
 func (p *poller) event(documentID string, origin eventv1.Origin) *eventv1.Event {
+	return newEvent(p.src, documentID, origin, p.deps.Now())
+}
+
+func newEvent(src Source, documentID string, origin eventv1.Origin, now time.Time) *eventv1.Event {
 	return &eventv1.Event{
-		Id: uuid.Must(uuid.NewV7()).String(), Source: p.src.Name, DocumentId: documentID, Action: eventv1.Action_ACTION_UPDATED,
-		Ordering: p.src.OrderingMode, Origin: origin, ReceivedAt: timestamppb.New(p.deps.Now()), Assurance: eventv1.Assurance_ASSURANCE_BODY,
-		Content: &eventv1.Content{}, DedupeTtlSeconds: int64(p.src.Dedupe.TTL.Seconds()), GapTimeoutMs: p.src.Ordering.GapTimeout.Milliseconds(),
+		Id: uuid.Must(uuid.NewV7()).String(), Source: src.Name, DocumentId: documentID, Action: eventv1.Action_ACTION_UPDATED,
+		Ordering: src.OrderingMode, Origin: origin, ReceivedAt: timestamppb.New(now), Assurance: eventv1.Assurance_ASSURANCE_BODY,
+		Content: &eventv1.Content{}, DedupeTtlSeconds: int64(src.Dedupe.TTL.Seconds()), GapTimeoutMs: src.Ordering.GapTimeout.Milliseconds(),
 	}
 }
 
@@ -196,65 +198,4 @@ func (p *poller) status(ctx context.Context) (*reconcilerv1.SourceStatus, error)
 		st.NextPollAt = timestamppb.New(p.next)
 	}
 	return st, nil
-}
-
-// payDebts pays what is owed as it comes.
-func (s *Service) payDebts(ctx context.Context) {
-	last := map[string]time.Time{}
-	for {
-		debts, err := s.deps.Store.Debts(ctx, payBatch)
-		if err == nil {
-			err = s.pay(ctx, debts, last)
-		}
-		if err != nil && ctx.Err() == nil {
-			s.deps.Telemetry.Logger.Warn("paying debts failed; trying again", "error", err)
-		}
-		timer := time.NewTimer(time.Second)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return
-		case <-s.wake:
-			timer.Stop()
-		case <-timer.C:
-		}
-	}
-}
-
-// pay asks for documents one by one where they can be fetched, and polls the source where they cannot. What can be paid in
-// no way stays open and visible.
-func (s *Service) pay(ctx context.Context, debts []*eventv1.Debt, last map[string]time.Time) error {
-	var outputs []stage.Output
-	var paid []*eventv1.Debt
-	polls := map[*poller][]*eventv1.Debt{}
-	for _, d := range debts {
-		p := s.source(d.GetSource())
-		switch {
-		case p == nil:
-			paid = append(paid, d) // the source was taken out of the configuration
-		case d.GetDocumentId() != "" && p.src.Fetcher != nil:
-			out, err := p.output(ctx, p.event(d.GetDocumentId(), eventv1.Origin_ORIGIN_DEBT))
-			if err != nil {
-				return err
-			}
-			outputs, paid = append(outputs, out), append(paid, d)
-		case p.src.Lister != nil && s.deps.Now().Sub(last[d.GetSource()]) >= debtPause:
-			polls[p] = append(polls[p], d)
-		}
-	}
-	if len(outputs) > 0 {
-		if err := s.deps.Producer.Produce(ctx, outputs); err != nil {
-			return fmt.Errorf("write %d changes: %w", len(outputs), err)
-		}
-	}
-	for p, owed := range polls {
-		last[p.src.Name] = s.deps.Now()
-		if _, _, err := p.poll(ctx, false); err == nil {
-			paid = append(paid, owed...)
-		}
-	}
-	if len(paid) == 0 {
-		return nil
-	}
-	return s.deps.Store.Pay(ctx, paid)
 }

@@ -2,11 +2,8 @@ package reconciler
 
 import (
 	"context"
-	"encoding/base64"
-	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
@@ -14,8 +11,6 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	eventv1 "github.com/hookmesh/hookmesh/gen/hookmesh/event/v1"
 	reconcilerv1 "github.com/hookmesh/hookmesh/gen/hookmesh/reconciler/v1"
@@ -48,10 +43,17 @@ type Deps struct {
 	Now       func() time.Time
 }
 
+// Config tunes the service.
+type Config struct {
+	// DeadRetention is how long dead letters are kept; 0: 30 days.
+	DeadRetention time.Duration
+}
+
 // Service is the reconciler.
 type Service struct {
 	reconcilerv1.UnimplementedReconcilerServiceServer
 	deps     Deps
+	cfg      Config
 	sources  []*poller
 	tracer   trace.Tracer
 	produced metric.Int64Counter
@@ -59,9 +61,12 @@ type Service struct {
 }
 
 // New returns the service.
-func New(deps Deps, sources []Source) (*Service, error) {
+func New(deps Deps, cfg Config, sources []Source) (*Service, error) {
+	if cfg.DeadRetention == 0 {
+		cfg.DeadRetention = 30 * 24 * time.Hour
+	}
 	const scope = "github.com/hookmesh/hookmesh/services/reconciler"
-	s := &Service{deps: deps, tracer: deps.Telemetry.Tracer(scope), wake: make(chan struct{}, 1)}
+	s := &Service{deps: deps, cfg: cfg, tracer: deps.Telemetry.Tracer(scope), wake: make(chan struct{}, 1)}
 	var err error
 	if s.produced, err = deps.Telemetry.Meter(scope).Int64Counter("hookmesh.reconciler.produced", metric.WithDescription("Changes that polls and debts put into the mesh, by source and origin.")); err != nil {
 		return nil, fmt.Errorf("reconciler metrics: %w", err)
@@ -92,54 +97,6 @@ func (s *Service) source(name string) *poller {
 	return nil
 }
 
-// Debts is the stage that notes debts.
-func (s *Service) Debts() stage.Handler[Tx] { return debtHandler{s} }
-
-// DeadLetters is the stage that keeps dead letters.
-func (s *Service) DeadLetters() stage.Handler[Tx] { return deadHandler{} }
-
-type debtHandler struct{ *Service }
-
-// Handle implements stage.Handler. A record that is no debt is dropped: there is nothing to pay.
-func (h debtHandler) Handle(ctx context.Context, tx Tx, b stage.Batch) (stage.Result, error) {
-	for _, rec := range b.Records {
-		d := &eventv1.Debt{}
-		if err := proto.Unmarshal(rec.Value, d); err != nil || d.GetSource() == "" {
-			h.deps.Telemetry.Logger.Error("a record of the debts' topic cannot be read", "partition", rec.Partition, "offset", rec.Offset)
-			continue
-		}
-		if err := tx.AddDebt(ctx, d); err != nil {
-			return stage.Result{}, fmt.Errorf("note debt: %w", err)
-		}
-	}
-	return stage.Result{Committed: func() {
-		select {
-		case h.wake <- struct{}{}:
-		default:
-		}
-	}}, nil
-}
-
-type deadHandler struct{}
-
-// deadRetention is how long dead letters are kept.
-const deadRetention = 30 * 24 * time.Hour
-
-// Handle implements stage.Handler. What cannot be read is kept as it is: it is a dead letter after all.
-func (deadHandler) Handle(ctx context.Context, tx Tx, b stage.Batch) (stage.Result, error) {
-	for _, rec := range b.Records {
-		d := &eventv1.DeadLetter{}
-		if err := proto.Unmarshal(rec.Value, d); err != nil || d.GetId() == "" {
-			d = &eventv1.DeadLetter{Id: fmt.Sprintf("%s-%d-%d", rec.Topic, rec.Partition, rec.Offset), Stage: "reconciler", Code: "RECORD_UNREADABLE",
-				Error: "the record is no dead letter", Payload: rec.Value, FailedAt: timestamppb.New(b.Now), Topic: rec.Topic, Partition: int32(rec.Partition), Offset: rec.Offset}
-		}
-		if err := tx.AddDeadLetter(ctx, d); err != nil {
-			return stage.Result{}, fmt.Errorf("keep dead letter %s: %w", d.GetId(), err)
-		}
-	}
-	return stage.Result{}, tx.Expire(ctx, b.Now.Add(-deadRetention), 1000)
-}
-
 // PollSource implements the API.
 func (s *Service) PollSource(ctx context.Context, req *reconcilerv1.PollSourceRequest) (*reconcilerv1.PollSourceResponse, error) {
 	p := s.source(req.GetSource())
@@ -167,50 +124,4 @@ func (s *Service) ListSources(ctx context.Context, _ *reconcilerv1.ListSourcesRe
 		res.Sources = append(res.Sources, st)
 	}
 	return res, nil
-}
-
-// ListDeadLetters implements the API.
-func (s *Service) ListDeadLetters(ctx context.Context, req *reconcilerv1.ListDeadLettersRequest) (*reconcilerv1.ListDeadLettersResponse, error) {
-	limit := int(req.GetPageSize())
-	if limit == 0 {
-		limit = 50
-	}
-	before := int64(0)
-	if req.GetPageToken() != "" {
-		raw, err := base64.RawURLEncoding.DecodeString(req.GetPageToken())
-		if err == nil {
-			before, err = strconv.ParseInt(string(raw), 10, 64)
-		}
-		if err != nil {
-			return nil, status.Error(codes.InvalidArgument, "page_token is not one of ours")
-		}
-	}
-	letters, numbers, err := s.deps.Store.DeadLetters(ctx, req.GetSource(), before, limit+1)
-	if err != nil {
-		return nil, fmt.Errorf("list dead letters: %w", err)
-	}
-	res := &reconcilerv1.ListDeadLettersResponse{DeadLetters: letters}
-	if len(letters) > limit {
-		res.DeadLetters = letters[:limit]
-		res.NextPageToken = base64.RawURLEncoding.EncodeToString(strconv.AppendInt(nil, numbers[limit-1], 10))
-	}
-	for _, d := range res.DeadLetters {
-		d.Payload = nil
-		if d.GetEvent() != nil {
-			d.Event.Payload = nil
-		}
-	}
-	return res, nil
-}
-
-// GetDeadLetter implements the API.
-func (s *Service) GetDeadLetter(ctx context.Context, req *reconcilerv1.GetDeadLetterRequest) (*reconcilerv1.GetDeadLetterResponse, error) {
-	d, err := s.deps.Store.DeadLetter(ctx, req.GetId())
-	if errors.Is(err, ErrNotFound) {
-		return nil, status.Errorf(codes.NotFound, "there is no dead letter %q", req.GetId())
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read dead letter: %w", err)
-	}
-	return &reconcilerv1.GetDeadLetterResponse{DeadLetter: d}, nil
 }

@@ -243,7 +243,7 @@ func initReconciler(ctx context.Context, m *Mesh) error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	service, err := reconciler.New(reconciler.Deps{Store: store, Producer: m.log, Telemetry: m.tel.Named("reconciler"), Now: m.opts.Now}, sources)
+	service, err := reconciler.New(reconciler.Deps{Store: store, Producer: m.log, Telemetry: m.tel.Named("reconciler"), Now: m.opts.Now}, reconciler.Config{DeadRetention: m.cfg.Reconciler.DeadRetention}, sources)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -49,6 +50,27 @@ func (a api) getRaw(ctx context.Context, path string, query url.Values) ([]byte,
 		return nil, usageError{fmt.Errorf("%s is not a URL: %w", a.base, err)}
 	}
 	return a.do(req)
+}
+
+// post sends a message to path and reads the JSON answer into another.
+func (a api) post(ctx context.Context, path string, message, into proto.Message) error {
+	body, err := protojson.Marshal(message)
+	if err != nil {
+		return fmt.Errorf("write the request: %w", err)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, a.base+path, bytes.NewReader(body))
+	if err != nil {
+		return usageError{fmt.Errorf("%s is not a URL: %w", a.base, err)}
+	}
+	req.Header.Set("Content-Type", "application/json")
+	raw, err := a.do(req)
+	if err != nil {
+		return err
+	}
+	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(raw, into); err != nil {
+		return fmt.Errorf("read the answer of %s%s: %w", a.base, path, err)
+	}
+	return nil
 }
 
 // do sends a request and turns a problem into an error that a person understands.

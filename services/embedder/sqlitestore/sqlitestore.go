@@ -44,7 +44,8 @@ type tx struct{ *sql.Tx }
 func (t tx) Enqueue(ctx context.Context, c *eventv1.Change, headers []stage.Header, now time.Time) (string, bool, error) {
 	ev := c.GetEvent()
 	var known int64
-	err := t.QueryRowContext(ctx, `SELECT revision FROM documents WHERE source = ? AND document = ?`, ev.GetSource(), ev.GetDocumentId()).Scan(&known)
+	var last string
+	err := t.QueryRowContext(ctx, `SELECT revision, event FROM documents WHERE source = ? AND document = ?`, ev.GetSource(), ev.GetDocumentId()).Scan(&known, &last)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return "", false, err
 	}
@@ -54,7 +55,10 @@ func (t tx) Enqueue(ctx context.Context, c *eventv1.Change, headers []stage.Head
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return "", false, err
 	}
-	if c.GetRevision() <= max(known, waiting) {
+	if r := c.GetRevision(); r <= max(known, waiting) {
+		if (r == waiting && event == ev.GetId()) || (r == known && last == ev.GetId()) {
+			return ev.GetId(), true, nil
+		}
 		return "", true, nil
 	}
 	raw, err := proto.Marshal(c)

@@ -24,6 +24,8 @@ type Config struct {
 	Gateway Gateway `yaml:"gateway"`
 	// Embedder tunes how documents are fetched and embedded.
 	Embedder Embedder `yaml:"embedder"`
+	// Reconciler tunes what makes up for missed webhooks.
+	Reconciler Reconciler `yaml:"reconciler"`
 	// Telemetry tunes logs and traces.
 	Telemetry Telemetry `yaml:"telemetry"`
 	// Services says where the services are that do not run in this process.
@@ -144,6 +146,7 @@ func (c *Config) complete() {
 			c.Gateway.Durability = "spool"
 		}
 	}
+	c.Reconciler.complete()
 	for i := range c.Sources {
 		c.Sources[i].complete()
 	}

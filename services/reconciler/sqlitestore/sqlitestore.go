@@ -6,7 +6,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"math"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -40,7 +39,26 @@ CREATE TABLE dead_letters (
 	at     INTEGER NOT NULL,
 	letter BLOB    NOT NULL
 );
-CREATE INDEX dead_letters_at ON dead_letters (at);`}
+CREATE INDEX dead_letters_at ON dead_letters (at);`, `
+ALTER TABLE debts ADD COLUMN version INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE dead_letters ADD COLUMN document TEXT    NOT NULL DEFAULT '';
+ALTER TABLE dead_letters ADD COLUMN stage    TEXT    NOT NULL DEFAULT '';
+ALTER TABLE dead_letters ADD COLUMN code     TEXT    NOT NULL DEFAULT '';
+ALTER TABLE dead_letters ADD COLUMN state    INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE dead_letters ADD COLUMN replays  INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE dead_letters ADD COLUMN resolved INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE dead_letters ADD COLUMN trace    TEXT    NOT NULL DEFAULT '';
+CREATE TABLE leases (
+	name  TEXT PRIMARY KEY,
+	owner TEXT    NOT NULL,
+	until INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE states (
+	kind   TEXT NOT NULL,
+	source TEXT NOT NULL,
+	state  BLOB NOT NULL,
+	PRIMARY KEY (kind, source)
+) WITHOUT ROWID;`}
 
 // Store is reconciler.Store over SQLite.
 type Store struct {
@@ -67,21 +85,7 @@ func (t tx) AddDebt(ctx context.Context, d *eventv1.Debt) error {
 	if err != nil {
 		return fmt.Errorf("encode debt: %w", err)
 	}
-	_, err = t.ExecContext(ctx, `INSERT INTO debts (source, document, debt) VALUES (?, ?, ?) ON CONFLICT DO NOTHING`, d.GetSource(), d.GetDocumentId(), raw)
-	return err
-}
-
-func (t tx) AddDeadLetter(ctx context.Context, d *eventv1.DeadLetter) error {
-	raw, err := proto.Marshal(d)
-	if err != nil {
-		return fmt.Errorf("encode dead letter: %w", err)
-	}
-	_, err = t.ExecContext(ctx, `INSERT OR REPLACE INTO dead_letters (id, source, at, letter) VALUES (?, ?, ?, ?)`, d.GetId(), d.GetSource(), d.GetFailedAt().AsTime().UnixMicro(), raw)
-	return err
-}
-
-func (t tx) Expire(ctx context.Context, before time.Time, limit int) error {
-	_, err := t.ExecContext(ctx, `DELETE FROM dead_letters WHERE seq IN (SELECT seq FROM dead_letters WHERE at <= ? ORDER BY at LIMIT ?)`, before.UnixMicro(), limit)
+	_, err = t.ExecContext(ctx, `INSERT INTO debts (source, document, debt) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET version = version + 1`, d.GetSource(), d.GetDocumentId(), raw)
 	return err
 }
 
@@ -110,20 +114,20 @@ func (s *Store) SetCursor(ctx context.Context, source, cursor string, polledAt t
 }
 
 // Debts implements reconciler.Store.
-func (s *Store) Debts(ctx context.Context, limit int) ([]*eventv1.Debt, error) {
-	rows, err := s.db.Read.QueryContext(ctx, `SELECT debt FROM debts ORDER BY seq LIMIT ?`, limit)
+func (s *Store) Debts(ctx context.Context, source string, limit int) ([]reconciler.Debt, error) {
+	rows, err := s.db.Read.QueryContext(ctx, `SELECT debt, version FROM debts WHERE source = ? ORDER BY seq LIMIT ?`, source, limit)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = rows.Close() }()
-	var out []*eventv1.Debt
+	var out []reconciler.Debt
 	for rows.Next() {
 		var raw []byte
-		if err := rows.Scan(&raw); err != nil {
+		d := reconciler.Debt{Debt: &eventv1.Debt{}}
+		if err := rows.Scan(&raw, &d.Version); err != nil {
 			return nil, err
 		}
-		d := &eventv1.Debt{}
-		if err := proto.Unmarshal(raw, d); err != nil {
+		if err := proto.Unmarshal(raw, d.Debt); err != nil {
 			return nil, fmt.Errorf("decode debt: %w", err)
 		}
 		out = append(out, d)
@@ -131,12 +135,37 @@ func (s *Store) Debts(ctx context.Context, limit int) ([]*eventv1.Debt, error) {
 	return out, rows.Err()
 }
 
+// DebtSources implements reconciler.Store.
+func (s *Store) DebtSources(ctx context.Context) ([]string, error) {
+	rows, err := s.db.Read.QueryContext(ctx, `SELECT DISTINCT source FROM debts ORDER BY source`)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }()
+	var out []string
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			return nil, err
+		}
+		out = append(out, name)
+	}
+	return out, rows.Err()
+}
+
 // Pay implements reconciler.Store.
-func (s *Store) Pay(ctx context.Context, debts []*eventv1.Debt) error {
+func (s *Store) Pay(ctx context.Context, debts []reconciler.Debt) error {
 	return s.db.InTx(ctx, func(t *sql.Tx) error {
 		for _, d := range debts {
-			if _, err := t.ExecContext(ctx, `DELETE FROM debts WHERE source = ? AND document = ?`, d.GetSource(), d.GetDocumentId()); err != nil {
+			res, err := t.ExecContext(ctx, `DELETE FROM debts WHERE source = ? AND document = ? AND version = ?`, d.GetSource(), d.GetDocumentId(), d.Version)
+			if err != nil {
 				return err
+			}
+			if n, err := res.RowsAffected(); err != nil || n == 0 {
+				if err != nil {
+					return err
+				}
+				continue
 			}
 			if _, err := t.ExecContext(ctx, `INSERT INTO paid (source, n) VALUES (?, 1) ON CONFLICT DO UPDATE SET n = n + 1`, d.GetSource()); err != nil {
 				return err
@@ -150,45 +179,4 @@ func (s *Store) Pay(ctx context.Context, debts []*eventv1.Debt) error {
 func (s *Store) CountDebts(ctx context.Context, source string) (open, paid int64, err error) {
 	err = s.db.Read.QueryRowContext(ctx, `SELECT (SELECT count(*) FROM debts WHERE source = ?), coalesce((SELECT n FROM paid WHERE source = ?), 0)`, source, source).Scan(&open, &paid)
 	return open, paid, err
-}
-
-// DeadLetters implements reconciler.Store.
-func (s *Store) DeadLetters(ctx context.Context, source string, before int64, limit int) ([]*eventv1.DeadLetter, []int64, error) {
-	if before == 0 {
-		before = math.MaxInt64
-	}
-	rows, err := s.db.Read.QueryContext(ctx, `SELECT seq, letter FROM dead_letters WHERE seq < ? AND (? = '' OR source = ?) ORDER BY seq DESC LIMIT ?`, before, source, source, limit)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer func() { _ = rows.Close() }()
-	var letters []*eventv1.DeadLetter
-	var numbers []int64
-	for rows.Next() {
-		var n int64
-		var raw []byte
-		if err := rows.Scan(&n, &raw); err != nil {
-			return nil, nil, err
-		}
-		d := &eventv1.DeadLetter{}
-		if err := proto.Unmarshal(raw, d); err != nil {
-			return nil, nil, fmt.Errorf("decode dead letter: %w", err)
-		}
-		letters, numbers = append(letters, d), append(numbers, n)
-	}
-	return letters, numbers, rows.Err()
-}
-
-// DeadLetter implements reconciler.Store.
-func (s *Store) DeadLetter(ctx context.Context, id string) (*eventv1.DeadLetter, error) {
-	var raw []byte
-	err := s.db.Read.QueryRowContext(ctx, `SELECT letter FROM dead_letters WHERE id = ?`, id).Scan(&raw)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil, reconciler.ErrNotFound
-	}
-	if err != nil {
-		return nil, err
-	}
-	d := &eventv1.DeadLetter{}
-	return d, proto.Unmarshal(raw, d)
 }

@@ -804,7 +804,11 @@ type DeadLetter struct {
 	// Offset in that partition.
 	Offset int64 `protobuf:"varint,14,opt,name=offset,proto3" json:"offset,omitempty"`
 	// W3C trace id of the event, 32 hexadecimal digits.
-	TraceId       string `protobuf:"bytes,15,opt,name=trace_id,json=traceId,proto3" json:"trace_id,omitempty"`
+	TraceId string `protobuf:"bytes,15,opt,name=trace_id,json=traceId,proto3" json:"trace_id,omitempty"`
+	// W3C id of the span in which it was given up, 16 hexadecimal digits, so that a replay can link to it; may be empty.
+	SpanId string `protobuf:"bytes,16,opt,name=span_id,json=spanId,proto3" json:"span_id,omitempty"`
+	// The change that was given up, if the embedder gave up: a replay carries out this very change. Absent otherwise.
+	Change        *Change `protobuf:"bytes,17,opt,name=change,proto3" json:"change,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -944,6 +948,20 @@ func (x *DeadLetter) GetTraceId() string {
 	return ""
 }
 
+func (x *DeadLetter) GetSpanId() string {
+	if x != nil {
+		return x.SpanId
+	}
+	return ""
+}
+
+func (x *DeadLetter) GetChange() *Change {
+	if x != nil {
+		return x.Change
+	}
+	return nil
+}
+
 // Debt is something that was missed and must be fetched from the source. It is the value of the topic debts.
 type Debt struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1075,7 +1093,7 @@ const file_hookmesh_event_v1_event_proto_rawDesc = "" +
 	"\x05event\x18\x01 \x01(\v2\x18.hookmesh.event.v1.EventR\x05event\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x18\n" +
 	"\arefetch\x18\x03 \x01(\bR\arefetch\x12\x10\n" +
-	"\x03gap\x18\x04 \x01(\bR\x03gap\"\xd0\x03\n" +
+	"\x03gap\x18\x04 \x01(\bR\x03gap\"\x9c\x04\n" +
 	"\n" +
 	"DeadLetter\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
@@ -1094,7 +1112,9 @@ const file_hookmesh_event_v1_event_proto_rawDesc = "" +
 	"\x05topic\x18\f \x01(\tR\x05topic\x12\x1c\n" +
 	"\tpartition\x18\r \x01(\x05R\tpartition\x12\x16\n" +
 	"\x06offset\x18\x0e \x01(\x03R\x06offset\x12\x19\n" +
-	"\btrace_id\x18\x0f \x01(\tR\atraceId\"\xaf\x01\n" +
+	"\btrace_id\x18\x0f \x01(\tR\atraceId\x12\x17\n" +
+	"\aspan_id\x18\x10 \x01(\tR\x06spanId\x121\n" +
+	"\x06change\x18\x11 \x01(\v2\x19.hookmesh.event.v1.ChangeR\x06change\"\xaf\x01\n" +
 	"\x04Debt\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x1f\n" +
 	"\vdocument_id\x18\x02 \x01(\tR\n" +
@@ -1175,12 +1195,13 @@ var file_hookmesh_event_v1_event_proto_depIdxs = []int32{
 	11, // 9: hookmesh.event.v1.DeadLetter.failed_at:type_name -> google.protobuf.Timestamp
 	7,  // 10: hookmesh.event.v1.DeadLetter.event:type_name -> hookmesh.event.v1.Event
 	5,  // 11: hookmesh.event.v1.DeadLetter.headers:type_name -> hookmesh.event.v1.Header
-	11, // 12: hookmesh.event.v1.Debt.incurred_at:type_name -> google.protobuf.Timestamp
-	13, // [13:13] is the sub-list for method output_type
-	13, // [13:13] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	8,  // 12: hookmesh.event.v1.DeadLetter.change:type_name -> hookmesh.event.v1.Change
+	11, // 13: hookmesh.event.v1.Debt.incurred_at:type_name -> google.protobuf.Timestamp
+	14, // [14:14] is the sub-list for method output_type
+	14, // [14:14] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_hookmesh_event_v1_event_proto_init() }

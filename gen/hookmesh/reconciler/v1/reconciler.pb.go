@@ -27,6 +27,128 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// DeadLetterState says what became of a dead letter.
+type DeadLetterState int32
+
+const (
+	// Not set; in a filter: any.
+	DeadLetterState_DEAD_LETTER_STATE_UNSPECIFIED DeadLetterState = 0
+	// Nobody has dealt with it.
+	DeadLetterState_DEAD_LETTER_STATE_OPEN DeadLetterState = 1
+	// It was sent through the mesh again. If it fails again, it is open again.
+	DeadLetterState_DEAD_LETTER_STATE_REPLAYED DeadLetterState = 2
+	// Somebody decided that it is not needed.
+	DeadLetterState_DEAD_LETTER_STATE_DISCARDED DeadLetterState = 3
+)
+
+// Enum value maps for DeadLetterState.
+var (
+	DeadLetterState_name = map[int32]string{
+		0: "DEAD_LETTER_STATE_UNSPECIFIED",
+		1: "DEAD_LETTER_STATE_OPEN",
+		2: "DEAD_LETTER_STATE_REPLAYED",
+		3: "DEAD_LETTER_STATE_DISCARDED",
+	}
+	DeadLetterState_value = map[string]int32{
+		"DEAD_LETTER_STATE_UNSPECIFIED": 0,
+		"DEAD_LETTER_STATE_OPEN":        1,
+		"DEAD_LETTER_STATE_REPLAYED":    2,
+		"DEAD_LETTER_STATE_DISCARDED":   3,
+	}
+)
+
+func (x DeadLetterState) Enum() *DeadLetterState {
+	p := new(DeadLetterState)
+	*p = x
+	return p
+}
+
+func (x DeadLetterState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (DeadLetterState) Descriptor() protoreflect.EnumDescriptor {
+	return file_hookmesh_reconciler_v1_reconciler_proto_enumTypes[0].Descriptor()
+}
+
+func (DeadLetterState) Type() protoreflect.EnumType {
+	return &file_hookmesh_reconciler_v1_reconciler_proto_enumTypes[0]
+}
+
+func (x DeadLetterState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use DeadLetterState.Descriptor instead.
+func (DeadLetterState) EnumDescriptor() ([]byte, []int) {
+	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{0}
+}
+
+// ReplayAction says what a replay does with a dead letter.
+type ReplayAction int32
+
+const (
+	// Not set; never sent.
+	ReplayAction_REPLAY_ACTION_UNSPECIFIED ReplayAction = 0
+	// The change itself goes to the embedder again, under its revision: a newer state stays.
+	ReplayAction_REPLAY_ACTION_CHANGE ReplayAction = 1
+	// The record goes into its topic again.
+	ReplayAction_REPLAY_ACTION_RECORD ReplayAction = 2
+	// The document's current state is fetched from its source.
+	ReplayAction_REPLAY_ACTION_FETCH ReplayAction = 3
+	// The source is polled.
+	ReplayAction_REPLAY_ACTION_POLL ReplayAction = 4
+	// There is no way to replay it; the reason says why. It stays open.
+	ReplayAction_REPLAY_ACTION_IMPOSSIBLE ReplayAction = 5
+)
+
+// Enum value maps for ReplayAction.
+var (
+	ReplayAction_name = map[int32]string{
+		0: "REPLAY_ACTION_UNSPECIFIED",
+		1: "REPLAY_ACTION_CHANGE",
+		2: "REPLAY_ACTION_RECORD",
+		3: "REPLAY_ACTION_FETCH",
+		4: "REPLAY_ACTION_POLL",
+		5: "REPLAY_ACTION_IMPOSSIBLE",
+	}
+	ReplayAction_value = map[string]int32{
+		"REPLAY_ACTION_UNSPECIFIED": 0,
+		"REPLAY_ACTION_CHANGE":      1,
+		"REPLAY_ACTION_RECORD":      2,
+		"REPLAY_ACTION_FETCH":       3,
+		"REPLAY_ACTION_POLL":        4,
+		"REPLAY_ACTION_IMPOSSIBLE":  5,
+	}
+)
+
+func (x ReplayAction) Enum() *ReplayAction {
+	p := new(ReplayAction)
+	*p = x
+	return p
+}
+
+func (x ReplayAction) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ReplayAction) Descriptor() protoreflect.EnumDescriptor {
+	return file_hookmesh_reconciler_v1_reconciler_proto_enumTypes[1].Descriptor()
+}
+
+func (ReplayAction) Type() protoreflect.EnumType {
+	return &file_hookmesh_reconciler_v1_reconciler_proto_enumTypes[1]
+}
+
+func (x ReplayAction) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ReplayAction.Descriptor instead.
+func (ReplayAction) EnumDescriptor() ([]byte, []int) {
+	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{1}
+}
+
 // PollSourceRequest names a source.
 type PollSourceRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -328,7 +450,9 @@ type ListDeadLettersRequest struct {
 	// How many at the most; 0: 50. At most 1,000.
 	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// next_page_token of the answer before; empty: from the newest.
-	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	PageToken string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Only these; together with source, if that is set as well.
+	Filter        *DeadLetterFilter `protobuf:"bytes,4,opt,name=filter,proto3" json:"filter,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -384,6 +508,204 @@ func (x *ListDeadLettersRequest) GetPageToken() string {
 	return ""
 }
 
+func (x *ListDeadLettersRequest) GetFilter() *DeadLetterFilter {
+	if x != nil {
+		return x.Filter
+	}
+	return nil
+}
+
+// DeadLetterFilter selects dead letters. Every field that is set narrows the selection.
+type DeadLetterFilter struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only of these ids. At most 1,000.
+	Ids []string `protobuf:"bytes,1,rep,name=ids,proto3" json:"ids,omitempty"`
+	// Only of this source.
+	Source string `protobuf:"bytes,2,opt,name=source,proto3" json:"source,omitempty"`
+	// Only of this document (with source).
+	DocumentId string `protobuf:"bytes,3,opt,name=document_id,json=documentId,proto3" json:"document_id,omitempty"`
+	// Only of the service that gave up: verifier, dedupe, sequencer, embedder, reconciler.
+	Stage string `protobuf:"bytes,4,opt,name=stage,proto3" json:"stage,omitempty"`
+	// Only of this code.
+	Code string `protobuf:"bytes,5,opt,name=code,proto3" json:"code,omitempty"`
+	// Only of this state.
+	State DeadLetterState `protobuf:"varint,6,opt,name=state,proto3,enum=hookmesh.reconciler.v1.DeadLetterState" json:"state,omitempty"`
+	// Only given up at this time or later.
+	FailedAfter *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=failed_after,json=failedAfter,proto3" json:"failed_after,omitempty"`
+	// Only given up before this time.
+	FailedBefore  *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=failed_before,json=failedBefore,proto3" json:"failed_before,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeadLetterFilter) Reset() {
+	*x = DeadLetterFilter{}
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeadLetterFilter) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeadLetterFilter) ProtoMessage() {}
+
+func (x *DeadLetterFilter) ProtoReflect() protoreflect.Message {
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeadLetterFilter.ProtoReflect.Descriptor instead.
+func (*DeadLetterFilter) Descriptor() ([]byte, []int) {
+	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *DeadLetterFilter) GetIds() []string {
+	if x != nil {
+		return x.Ids
+	}
+	return nil
+}
+
+func (x *DeadLetterFilter) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *DeadLetterFilter) GetDocumentId() string {
+	if x != nil {
+		return x.DocumentId
+	}
+	return ""
+}
+
+func (x *DeadLetterFilter) GetStage() string {
+	if x != nil {
+		return x.Stage
+	}
+	return ""
+}
+
+func (x *DeadLetterFilter) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *DeadLetterFilter) GetState() DeadLetterState {
+	if x != nil {
+		return x.State
+	}
+	return DeadLetterState_DEAD_LETTER_STATE_UNSPECIFIED
+}
+
+func (x *DeadLetterFilter) GetFailedAfter() *timestamppb.Timestamp {
+	if x != nil {
+		return x.FailedAfter
+	}
+	return nil
+}
+
+func (x *DeadLetterFilter) GetFailedBefore() *timestamppb.Timestamp {
+	if x != nil {
+		return x.FailedBefore
+	}
+	return nil
+}
+
+// DeadLetterStatus is what was done about a dead letter.
+type DeadLetterStatus struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the dead letter.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// What became of it.
+	State DeadLetterState `protobuf:"varint,2,opt,name=state,proto3,enum=hookmesh.reconciler.v1.DeadLetterState" json:"state,omitempty"`
+	// How often it was replayed.
+	Replays int32 `protobuf:"varint,3,opt,name=replays,proto3" json:"replays,omitempty"`
+	// When it was replayed or discarded last; absent: never.
+	ResolvedAt *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=resolved_at,json=resolvedAt,proto3" json:"resolved_at,omitempty"`
+	// W3C trace id of the last replay, 32 hexadecimal digits; empty: it was never replayed.
+	ReplayTraceId string `protobuf:"bytes,5,opt,name=replay_trace_id,json=replayTraceId,proto3" json:"replay_trace_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeadLetterStatus) Reset() {
+	*x = DeadLetterStatus{}
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeadLetterStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeadLetterStatus) ProtoMessage() {}
+
+func (x *DeadLetterStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeadLetterStatus.ProtoReflect.Descriptor instead.
+func (*DeadLetterStatus) Descriptor() ([]byte, []int) {
+	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *DeadLetterStatus) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *DeadLetterStatus) GetState() DeadLetterState {
+	if x != nil {
+		return x.State
+	}
+	return DeadLetterState_DEAD_LETTER_STATE_UNSPECIFIED
+}
+
+func (x *DeadLetterStatus) GetReplays() int32 {
+	if x != nil {
+		return x.Replays
+	}
+	return 0
+}
+
+func (x *DeadLetterStatus) GetResolvedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ResolvedAt
+	}
+	return nil
+}
+
+func (x *DeadLetterStatus) GetReplayTraceId() string {
+	if x != nil {
+		return x.ReplayTraceId
+	}
+	return ""
+}
+
 // ListDeadLettersResponse holds a page; payloads are left out.
 type ListDeadLettersResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -391,13 +713,15 @@ type ListDeadLettersResponse struct {
 	DeadLetters []*v1.DeadLetter `protobuf:"bytes,1,rep,name=dead_letters,json=deadLetters,proto3" json:"dead_letters,omitempty"`
 	// For the next page; empty: this was the last.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// What was done about each, in the order of dead_letters.
+	Statuses      []*DeadLetterStatus `protobuf:"bytes,3,rep,name=statuses,proto3" json:"statuses,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListDeadLettersResponse) Reset() {
 	*x = ListDeadLettersResponse{}
-	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[6]
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -409,7 +733,7 @@ func (x *ListDeadLettersResponse) String() string {
 func (*ListDeadLettersResponse) ProtoMessage() {}
 
 func (x *ListDeadLettersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[6]
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -422,7 +746,7 @@ func (x *ListDeadLettersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDeadLettersResponse.ProtoReflect.Descriptor instead.
 func (*ListDeadLettersResponse) Descriptor() ([]byte, []int) {
-	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{6}
+	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ListDeadLettersResponse) GetDeadLetters() []*v1.DeadLetter {
@@ -439,6 +763,13 @@ func (x *ListDeadLettersResponse) GetNextPageToken() string {
 	return ""
 }
 
+func (x *ListDeadLettersResponse) GetStatuses() []*DeadLetterStatus {
+	if x != nil {
+		return x.Statuses
+	}
+	return nil
+}
+
 // GetDeadLetterRequest names a dead letter.
 type GetDeadLetterRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -450,7 +781,7 @@ type GetDeadLetterRequest struct {
 
 func (x *GetDeadLetterRequest) Reset() {
 	*x = GetDeadLetterRequest{}
-	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[7]
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -462,7 +793,7 @@ func (x *GetDeadLetterRequest) String() string {
 func (*GetDeadLetterRequest) ProtoMessage() {}
 
 func (x *GetDeadLetterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[7]
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -475,7 +806,7 @@ func (x *GetDeadLetterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDeadLetterRequest.ProtoReflect.Descriptor instead.
 func (*GetDeadLetterRequest) Descriptor() ([]byte, []int) {
-	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{7}
+	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetDeadLetterRequest) GetId() string {
@@ -489,14 +820,16 @@ func (x *GetDeadLetterRequest) GetId() string {
 type GetDeadLetterResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The dead letter, with its payload.
-	DeadLetter    *v1.DeadLetter `protobuf:"bytes,1,opt,name=dead_letter,json=deadLetter,proto3" json:"dead_letter,omitempty"`
+	DeadLetter *v1.DeadLetter `protobuf:"bytes,1,opt,name=dead_letter,json=deadLetter,proto3" json:"dead_letter,omitempty"`
+	// What was done about it.
+	Status        *DeadLetterStatus `protobuf:"bytes,2,opt,name=status,proto3" json:"status,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetDeadLetterResponse) Reset() {
 	*x = GetDeadLetterResponse{}
-	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[8]
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -508,7 +841,7 @@ func (x *GetDeadLetterResponse) String() string {
 func (*GetDeadLetterResponse) ProtoMessage() {}
 
 func (x *GetDeadLetterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[8]
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -521,7 +854,7 @@ func (x *GetDeadLetterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDeadLetterResponse.ProtoReflect.Descriptor instead.
 func (*GetDeadLetterResponse) Descriptor() ([]byte, []int) {
-	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{8}
+	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GetDeadLetterResponse) GetDeadLetter() *v1.DeadLetter {
@@ -529,6 +862,324 @@ func (x *GetDeadLetterResponse) GetDeadLetter() *v1.DeadLetter {
 		return x.DeadLetter
 	}
 	return nil
+}
+
+func (x *GetDeadLetterResponse) GetStatus() *DeadLetterStatus {
+	if x != nil {
+		return x.Status
+	}
+	return nil
+}
+
+// ReplayDeadLettersRequest selects dead letters. Those that are not open are left alone.
+type ReplayDeadLettersRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which.
+	Filter *DeadLetterFilter `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
+	// True: nothing is sent, the answer says what would be.
+	DryRun bool `protobuf:"varint,2,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	// True: a filter that selects everything is meant so.
+	All bool `protobuf:"varint,3,opt,name=all,proto3" json:"all,omitempty"`
+	// How many at the most; 0: 1,000. At most 10,000.
+	Limit         int32 `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplayDeadLettersRequest) Reset() {
+	*x = ReplayDeadLettersRequest{}
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplayDeadLettersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplayDeadLettersRequest) ProtoMessage() {}
+
+func (x *ReplayDeadLettersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplayDeadLettersRequest.ProtoReflect.Descriptor instead.
+func (*ReplayDeadLettersRequest) Descriptor() ([]byte, []int) {
+	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ReplayDeadLettersRequest) GetFilter() *DeadLetterFilter {
+	if x != nil {
+		return x.Filter
+	}
+	return nil
+}
+
+func (x *ReplayDeadLettersRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+func (x *ReplayDeadLettersRequest) GetAll() bool {
+	if x != nil {
+		return x.All
+	}
+	return false
+}
+
+func (x *ReplayDeadLettersRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+// ReplayResult is what a replay did, or would do, with one dead letter.
+type ReplayResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the dead letter.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// What was done.
+	Action ReplayAction `protobuf:"varint,2,opt,name=action,proto3,enum=hookmesh.reconciler.v1.ReplayAction" json:"action,omitempty"`
+	// Why, for a person.
+	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	// W3C trace id of the replay, which links to the first trace; empty with dry_run.
+	TraceId       string `protobuf:"bytes,4,opt,name=trace_id,json=traceId,proto3" json:"trace_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplayResult) Reset() {
+	*x = ReplayResult{}
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplayResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplayResult) ProtoMessage() {}
+
+func (x *ReplayResult) ProtoReflect() protoreflect.Message {
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplayResult.ProtoReflect.Descriptor instead.
+func (*ReplayResult) Descriptor() ([]byte, []int) {
+	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ReplayResult) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ReplayResult) GetAction() ReplayAction {
+	if x != nil {
+		return x.Action
+	}
+	return ReplayAction_REPLAY_ACTION_UNSPECIFIED
+}
+
+func (x *ReplayResult) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *ReplayResult) GetTraceId() string {
+	if x != nil {
+		return x.TraceId
+	}
+	return ""
+}
+
+// ReplayDeadLettersResponse says what was done.
+type ReplayDeadLettersResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Oldest first.
+	Results []*ReplayResult `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	// True: more letters fit the filter than limit allows; call again.
+	More          bool `protobuf:"varint,2,opt,name=more,proto3" json:"more,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplayDeadLettersResponse) Reset() {
+	*x = ReplayDeadLettersResponse{}
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplayDeadLettersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplayDeadLettersResponse) ProtoMessage() {}
+
+func (x *ReplayDeadLettersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplayDeadLettersResponse.ProtoReflect.Descriptor instead.
+func (*ReplayDeadLettersResponse) Descriptor() ([]byte, []int) {
+	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ReplayDeadLettersResponse) GetResults() []*ReplayResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+func (x *ReplayDeadLettersResponse) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+// DiscardDeadLettersRequest selects dead letters. Those that are not open are left alone.
+type DiscardDeadLettersRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which.
+	Filter *DeadLetterFilter `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
+	// True: nothing is changed, the answer says what would be.
+	DryRun bool `protobuf:"varint,2,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	// True: a filter that selects everything is meant so.
+	All           bool `protobuf:"varint,3,opt,name=all,proto3" json:"all,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiscardDeadLettersRequest) Reset() {
+	*x = DiscardDeadLettersRequest{}
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiscardDeadLettersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiscardDeadLettersRequest) ProtoMessage() {}
+
+func (x *DiscardDeadLettersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiscardDeadLettersRequest.ProtoReflect.Descriptor instead.
+func (*DiscardDeadLettersRequest) Descriptor() ([]byte, []int) {
+	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *DiscardDeadLettersRequest) GetFilter() *DeadLetterFilter {
+	if x != nil {
+		return x.Filter
+	}
+	return nil
+}
+
+func (x *DiscardDeadLettersRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+func (x *DiscardDeadLettersRequest) GetAll() bool {
+	if x != nil {
+		return x.All
+	}
+	return false
+}
+
+// DiscardDeadLettersResponse says how many there were.
+type DiscardDeadLettersResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Letters that were discarded, or would be.
+	Discarded     int64 `protobuf:"varint,1,opt,name=discarded,proto3" json:"discarded,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiscardDeadLettersResponse) Reset() {
+	*x = DiscardDeadLettersResponse{}
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiscardDeadLettersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiscardDeadLettersResponse) ProtoMessage() {}
+
+func (x *DiscardDeadLettersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiscardDeadLettersResponse.ProtoReflect.Descriptor instead.
+func (*DiscardDeadLettersResponse) Descriptor() ([]byte, []int) {
+	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *DiscardDeadLettersResponse) GetDiscarded() int64 {
+	if x != nil {
+		return x.Discarded
+	}
+	return 0
 }
 
 var File_hookmesh_reconciler_v1_reconciler_proto protoreflect.FileDescriptor
@@ -555,27 +1206,81 @@ const file_hookmesh_reconciler_v1_reconciler_proto_rawDesc = "" +
 	"paid_debts\x18\x06 \x01(\x03R\tpaidDebts\x12\x14\n" +
 	"\x05error\x18\a \x01(\tR\x05error\"U\n" +
 	"\x13ListSourcesResponse\x12>\n" +
-	"\asources\x18\x01 \x03(\v2$.hookmesh.reconciler.v1.SourceStatusR\asources\"x\n" +
+	"\asources\x18\x01 \x03(\v2$.hookmesh.reconciler.v1.SourceStatusR\asources\"\xba\x01\n" +
 	"\x16ListDeadLettersRequest\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12'\n" +
 	"\tpage_size\x18\x02 \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x03 \x01(\tR\tpageToken\"\x83\x01\n" +
+	"page_token\x18\x03 \x01(\tR\tpageToken\x12@\n" +
+	"\x06filter\x18\x04 \x01(\v2(.hookmesh.reconciler.v1.DeadLetterFilterR\x06filter\"\xdb\x02\n" +
+	"\x10DeadLetterFilter\x12\x1b\n" +
+	"\x03ids\x18\x01 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\x03ids\x12\x16\n" +
+	"\x06source\x18\x02 \x01(\tR\x06source\x12\x1f\n" +
+	"\vdocument_id\x18\x03 \x01(\tR\n" +
+	"documentId\x12\x14\n" +
+	"\x05stage\x18\x04 \x01(\tR\x05stage\x12\x12\n" +
+	"\x04code\x18\x05 \x01(\tR\x04code\x12G\n" +
+	"\x05state\x18\x06 \x01(\x0e2'.hookmesh.reconciler.v1.DeadLetterStateB\b\xbaH\x05\x82\x01\x02\x10\x01R\x05state\x12=\n" +
+	"\ffailed_after\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\vfailedAfter\x12?\n" +
+	"\rfailed_before\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\ffailedBefore\"\xe0\x01\n" +
+	"\x10DeadLetterStatus\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12=\n" +
+	"\x05state\x18\x02 \x01(\x0e2'.hookmesh.reconciler.v1.DeadLetterStateR\x05state\x12\x18\n" +
+	"\areplays\x18\x03 \x01(\x05R\areplays\x12;\n" +
+	"\vresolved_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"resolvedAt\x12&\n" +
+	"\x0freplay_trace_id\x18\x05 \x01(\tR\rreplayTraceId\"\xc9\x01\n" +
 	"\x17ListDeadLettersResponse\x12@\n" +
 	"\fdead_letters\x18\x01 \x03(\v2\x1d.hookmesh.event.v1.DeadLetterR\vdeadLetters\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"/\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12D\n" +
+	"\bstatuses\x18\x03 \x03(\v2(.hookmesh.reconciler.v1.DeadLetterStatusR\bstatuses\"/\n" +
 	"\x14GetDeadLetterRequest\x12\x17\n" +
-	"\x02id\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x02id\"W\n" +
+	"\x02id\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x02id\"\x99\x01\n" +
 	"\x15GetDeadLetterResponse\x12>\n" +
 	"\vdead_letter\x18\x01 \x01(\v2\x1d.hookmesh.event.v1.DeadLetterR\n" +
-	"deadLetter2\xb9\x04\n" +
+	"deadLetter\x12@\n" +
+	"\x06status\x18\x02 \x01(\v2(.hookmesh.reconciler.v1.DeadLetterStatusR\x06status\"\xa9\x01\n" +
+	"\x18ReplayDeadLettersRequest\x12@\n" +
+	"\x06filter\x18\x01 \x01(\v2(.hookmesh.reconciler.v1.DeadLetterFilterR\x06filter\x12\x17\n" +
+	"\adry_run\x18\x02 \x01(\bR\x06dryRun\x12\x10\n" +
+	"\x03all\x18\x03 \x01(\bR\x03all\x12 \n" +
+	"\x05limit\x18\x04 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\x90N(\x00R\x05limit\"\x8f\x01\n" +
+	"\fReplayResult\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12<\n" +
+	"\x06action\x18\x02 \x01(\x0e2$.hookmesh.reconciler.v1.ReplayActionR\x06action\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x19\n" +
+	"\btrace_id\x18\x04 \x01(\tR\atraceId\"o\n" +
+	"\x19ReplayDeadLettersResponse\x12>\n" +
+	"\aresults\x18\x01 \x03(\v2$.hookmesh.reconciler.v1.ReplayResultR\aresults\x12\x12\n" +
+	"\x04more\x18\x02 \x01(\bR\x04more\"\x88\x01\n" +
+	"\x19DiscardDeadLettersRequest\x12@\n" +
+	"\x06filter\x18\x01 \x01(\v2(.hookmesh.reconciler.v1.DeadLetterFilterR\x06filter\x12\x17\n" +
+	"\adry_run\x18\x02 \x01(\bR\x06dryRun\x12\x10\n" +
+	"\x03all\x18\x03 \x01(\bR\x03all\":\n" +
+	"\x1aDiscardDeadLettersResponse\x12\x1c\n" +
+	"\tdiscarded\x18\x01 \x01(\x03R\tdiscarded*\x91\x01\n" +
+	"\x0fDeadLetterState\x12!\n" +
+	"\x1dDEAD_LETTER_STATE_UNSPECIFIED\x10\x00\x12\x1a\n" +
+	"\x16DEAD_LETTER_STATE_OPEN\x10\x01\x12\x1e\n" +
+	"\x1aDEAD_LETTER_STATE_REPLAYED\x10\x02\x12\x1f\n" +
+	"\x1bDEAD_LETTER_STATE_DISCARDED\x10\x03*\xb0\x01\n" +
+	"\fReplayAction\x12\x1d\n" +
+	"\x19REPLAY_ACTION_UNSPECIFIED\x10\x00\x12\x18\n" +
+	"\x14REPLAY_ACTION_CHANGE\x10\x01\x12\x18\n" +
+	"\x14REPLAY_ACTION_RECORD\x10\x02\x12\x17\n" +
+	"\x13REPLAY_ACTION_FETCH\x10\x03\x12\x16\n" +
+	"\x12REPLAY_ACTION_POLL\x10\x04\x12\x1c\n" +
+	"\x18REPLAY_ACTION_IMPOSSIBLE\x10\x052\xfb\x06\n" +
 	"\x11ReconcilerService\x12\x89\x01\n" +
 	"\n" +
 	"PollSource\x12).hookmesh.reconciler.v1.PollSourceRequest\x1a*.hookmesh.reconciler.v1.PollSourceResponse\"$\x82\xd3\xe4\x93\x02\x1e:\x01*\"\x19/v1/sources/{source}:poll\x12{\n" +
 	"\vListSources\x12*.hookmesh.reconciler.v1.ListSourcesRequest\x1a+.hookmesh.reconciler.v1.ListSourcesResponse\"\x13\x82\xd3\xe4\x93\x02\r\x12\v/v1/sources\x12\x8c\x01\n" +
 	"\x0fListDeadLetters\x12..hookmesh.reconciler.v1.ListDeadLettersRequest\x1a/.hookmesh.reconciler.v1.ListDeadLettersResponse\"\x18\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/dead-letters\x12\x8b\x01\n" +
-	"\rGetDeadLetter\x12,.hookmesh.reconciler.v1.GetDeadLetterRequest\x1a-.hookmesh.reconciler.v1.GetDeadLetterResponse\"\x1d\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/dead-letters/{id}BFZDgithub.com/hookmesh/hookmesh/gen/hookmesh/reconciler/v1;reconcilerv1b\x06proto3"
+	"\rGetDeadLetter\x12,.hookmesh.reconciler.v1.GetDeadLetterRequest\x1a-.hookmesh.reconciler.v1.GetDeadLetterResponse\"\x1d\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/dead-letters/{id}\x12\x9c\x01\n" +
+	"\x11ReplayDeadLetters\x120.hookmesh.reconciler.v1.ReplayDeadLettersRequest\x1a1.hookmesh.reconciler.v1.ReplayDeadLettersResponse\"\"\x82\xd3\xe4\x93\x02\x1c:\x01*\"\x17/v1/dead-letters:replay\x12\xa0\x01\n" +
+	"\x12DiscardDeadLetters\x121.hookmesh.reconciler.v1.DiscardDeadLettersRequest\x1a2.hookmesh.reconciler.v1.DiscardDeadLettersResponse\"#\x82\xd3\xe4\x93\x02\x1d:\x01*\"\x18/v1/dead-letters:discardBFZDgithub.com/hookmesh/hookmesh/gen/hookmesh/reconciler/v1;reconcilerv1b\x06proto3"
 
 var (
 	file_hookmesh_reconciler_v1_reconciler_proto_rawDescOnce sync.Once
@@ -589,39 +1294,65 @@ func file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP() []byte {
 	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescData
 }
 
-var file_hookmesh_reconciler_v1_reconciler_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_hookmesh_reconciler_v1_reconciler_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_hookmesh_reconciler_v1_reconciler_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_hookmesh_reconciler_v1_reconciler_proto_goTypes = []any{
-	(*PollSourceRequest)(nil),       // 0: hookmesh.reconciler.v1.PollSourceRequest
-	(*PollSourceResponse)(nil),      // 1: hookmesh.reconciler.v1.PollSourceResponse
-	(*ListSourcesRequest)(nil),      // 2: hookmesh.reconciler.v1.ListSourcesRequest
-	(*SourceStatus)(nil),            // 3: hookmesh.reconciler.v1.SourceStatus
-	(*ListSourcesResponse)(nil),     // 4: hookmesh.reconciler.v1.ListSourcesResponse
-	(*ListDeadLettersRequest)(nil),  // 5: hookmesh.reconciler.v1.ListDeadLettersRequest
-	(*ListDeadLettersResponse)(nil), // 6: hookmesh.reconciler.v1.ListDeadLettersResponse
-	(*GetDeadLetterRequest)(nil),    // 7: hookmesh.reconciler.v1.GetDeadLetterRequest
-	(*GetDeadLetterResponse)(nil),   // 8: hookmesh.reconciler.v1.GetDeadLetterResponse
-	(*timestamppb.Timestamp)(nil),   // 9: google.protobuf.Timestamp
-	(*v1.DeadLetter)(nil),           // 10: hookmesh.event.v1.DeadLetter
+	(DeadLetterState)(0),               // 0: hookmesh.reconciler.v1.DeadLetterState
+	(ReplayAction)(0),                  // 1: hookmesh.reconciler.v1.ReplayAction
+	(*PollSourceRequest)(nil),          // 2: hookmesh.reconciler.v1.PollSourceRequest
+	(*PollSourceResponse)(nil),         // 3: hookmesh.reconciler.v1.PollSourceResponse
+	(*ListSourcesRequest)(nil),         // 4: hookmesh.reconciler.v1.ListSourcesRequest
+	(*SourceStatus)(nil),               // 5: hookmesh.reconciler.v1.SourceStatus
+	(*ListSourcesResponse)(nil),        // 6: hookmesh.reconciler.v1.ListSourcesResponse
+	(*ListDeadLettersRequest)(nil),     // 7: hookmesh.reconciler.v1.ListDeadLettersRequest
+	(*DeadLetterFilter)(nil),           // 8: hookmesh.reconciler.v1.DeadLetterFilter
+	(*DeadLetterStatus)(nil),           // 9: hookmesh.reconciler.v1.DeadLetterStatus
+	(*ListDeadLettersResponse)(nil),    // 10: hookmesh.reconciler.v1.ListDeadLettersResponse
+	(*GetDeadLetterRequest)(nil),       // 11: hookmesh.reconciler.v1.GetDeadLetterRequest
+	(*GetDeadLetterResponse)(nil),      // 12: hookmesh.reconciler.v1.GetDeadLetterResponse
+	(*ReplayDeadLettersRequest)(nil),   // 13: hookmesh.reconciler.v1.ReplayDeadLettersRequest
+	(*ReplayResult)(nil),               // 14: hookmesh.reconciler.v1.ReplayResult
+	(*ReplayDeadLettersResponse)(nil),  // 15: hookmesh.reconciler.v1.ReplayDeadLettersResponse
+	(*DiscardDeadLettersRequest)(nil),  // 16: hookmesh.reconciler.v1.DiscardDeadLettersRequest
+	(*DiscardDeadLettersResponse)(nil), // 17: hookmesh.reconciler.v1.DiscardDeadLettersResponse
+	(*timestamppb.Timestamp)(nil),      // 18: google.protobuf.Timestamp
+	(*v1.DeadLetter)(nil),              // 19: hookmesh.event.v1.DeadLetter
 }
 var file_hookmesh_reconciler_v1_reconciler_proto_depIdxs = []int32{
-	9,  // 0: hookmesh.reconciler.v1.SourceStatus.polled_at:type_name -> google.protobuf.Timestamp
-	9,  // 1: hookmesh.reconciler.v1.SourceStatus.next_poll_at:type_name -> google.protobuf.Timestamp
-	3,  // 2: hookmesh.reconciler.v1.ListSourcesResponse.sources:type_name -> hookmesh.reconciler.v1.SourceStatus
-	10, // 3: hookmesh.reconciler.v1.ListDeadLettersResponse.dead_letters:type_name -> hookmesh.event.v1.DeadLetter
-	10, // 4: hookmesh.reconciler.v1.GetDeadLetterResponse.dead_letter:type_name -> hookmesh.event.v1.DeadLetter
-	0,  // 5: hookmesh.reconciler.v1.ReconcilerService.PollSource:input_type -> hookmesh.reconciler.v1.PollSourceRequest
-	2,  // 6: hookmesh.reconciler.v1.ReconcilerService.ListSources:input_type -> hookmesh.reconciler.v1.ListSourcesRequest
-	5,  // 7: hookmesh.reconciler.v1.ReconcilerService.ListDeadLetters:input_type -> hookmesh.reconciler.v1.ListDeadLettersRequest
-	7,  // 8: hookmesh.reconciler.v1.ReconcilerService.GetDeadLetter:input_type -> hookmesh.reconciler.v1.GetDeadLetterRequest
-	1,  // 9: hookmesh.reconciler.v1.ReconcilerService.PollSource:output_type -> hookmesh.reconciler.v1.PollSourceResponse
-	4,  // 10: hookmesh.reconciler.v1.ReconcilerService.ListSources:output_type -> hookmesh.reconciler.v1.ListSourcesResponse
-	6,  // 11: hookmesh.reconciler.v1.ReconcilerService.ListDeadLetters:output_type -> hookmesh.reconciler.v1.ListDeadLettersResponse
-	8,  // 12: hookmesh.reconciler.v1.ReconcilerService.GetDeadLetter:output_type -> hookmesh.reconciler.v1.GetDeadLetterResponse
-	9,  // [9:13] is the sub-list for method output_type
-	5,  // [5:9] is the sub-list for method input_type
-	5,  // [5:5] is the sub-list for extension type_name
-	5,  // [5:5] is the sub-list for extension extendee
-	0,  // [0:5] is the sub-list for field type_name
+	18, // 0: hookmesh.reconciler.v1.SourceStatus.polled_at:type_name -> google.protobuf.Timestamp
+	18, // 1: hookmesh.reconciler.v1.SourceStatus.next_poll_at:type_name -> google.protobuf.Timestamp
+	5,  // 2: hookmesh.reconciler.v1.ListSourcesResponse.sources:type_name -> hookmesh.reconciler.v1.SourceStatus
+	8,  // 3: hookmesh.reconciler.v1.ListDeadLettersRequest.filter:type_name -> hookmesh.reconciler.v1.DeadLetterFilter
+	0,  // 4: hookmesh.reconciler.v1.DeadLetterFilter.state:type_name -> hookmesh.reconciler.v1.DeadLetterState
+	18, // 5: hookmesh.reconciler.v1.DeadLetterFilter.failed_after:type_name -> google.protobuf.Timestamp
+	18, // 6: hookmesh.reconciler.v1.DeadLetterFilter.failed_before:type_name -> google.protobuf.Timestamp
+	0,  // 7: hookmesh.reconciler.v1.DeadLetterStatus.state:type_name -> hookmesh.reconciler.v1.DeadLetterState
+	18, // 8: hookmesh.reconciler.v1.DeadLetterStatus.resolved_at:type_name -> google.protobuf.Timestamp
+	19, // 9: hookmesh.reconciler.v1.ListDeadLettersResponse.dead_letters:type_name -> hookmesh.event.v1.DeadLetter
+	9,  // 10: hookmesh.reconciler.v1.ListDeadLettersResponse.statuses:type_name -> hookmesh.reconciler.v1.DeadLetterStatus
+	19, // 11: hookmesh.reconciler.v1.GetDeadLetterResponse.dead_letter:type_name -> hookmesh.event.v1.DeadLetter
+	9,  // 12: hookmesh.reconciler.v1.GetDeadLetterResponse.status:type_name -> hookmesh.reconciler.v1.DeadLetterStatus
+	8,  // 13: hookmesh.reconciler.v1.ReplayDeadLettersRequest.filter:type_name -> hookmesh.reconciler.v1.DeadLetterFilter
+	1,  // 14: hookmesh.reconciler.v1.ReplayResult.action:type_name -> hookmesh.reconciler.v1.ReplayAction
+	14, // 15: hookmesh.reconciler.v1.ReplayDeadLettersResponse.results:type_name -> hookmesh.reconciler.v1.ReplayResult
+	8,  // 16: hookmesh.reconciler.v1.DiscardDeadLettersRequest.filter:type_name -> hookmesh.reconciler.v1.DeadLetterFilter
+	2,  // 17: hookmesh.reconciler.v1.ReconcilerService.PollSource:input_type -> hookmesh.reconciler.v1.PollSourceRequest
+	4,  // 18: hookmesh.reconciler.v1.ReconcilerService.ListSources:input_type -> hookmesh.reconciler.v1.ListSourcesRequest
+	7,  // 19: hookmesh.reconciler.v1.ReconcilerService.ListDeadLetters:input_type -> hookmesh.reconciler.v1.ListDeadLettersRequest
+	11, // 20: hookmesh.reconciler.v1.ReconcilerService.GetDeadLetter:input_type -> hookmesh.reconciler.v1.GetDeadLetterRequest
+	13, // 21: hookmesh.reconciler.v1.ReconcilerService.ReplayDeadLetters:input_type -> hookmesh.reconciler.v1.ReplayDeadLettersRequest
+	16, // 22: hookmesh.reconciler.v1.ReconcilerService.DiscardDeadLetters:input_type -> hookmesh.reconciler.v1.DiscardDeadLettersRequest
+	3,  // 23: hookmesh.reconciler.v1.ReconcilerService.PollSource:output_type -> hookmesh.reconciler.v1.PollSourceResponse
+	6,  // 24: hookmesh.reconciler.v1.ReconcilerService.ListSources:output_type -> hookmesh.reconciler.v1.ListSourcesResponse
+	10, // 25: hookmesh.reconciler.v1.ReconcilerService.ListDeadLetters:output_type -> hookmesh.reconciler.v1.ListDeadLettersResponse
+	12, // 26: hookmesh.reconciler.v1.ReconcilerService.GetDeadLetter:output_type -> hookmesh.reconciler.v1.GetDeadLetterResponse
+	15, // 27: hookmesh.reconciler.v1.ReconcilerService.ReplayDeadLetters:output_type -> hookmesh.reconciler.v1.ReplayDeadLettersResponse
+	17, // 28: hookmesh.reconciler.v1.ReconcilerService.DiscardDeadLetters:output_type -> hookmesh.reconciler.v1.DiscardDeadLettersResponse
+	23, // [23:29] is the sub-list for method output_type
+	17, // [17:23] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_hookmesh_reconciler_v1_reconciler_proto_init() }
@@ -634,13 +1365,14 @@ func file_hookmesh_reconciler_v1_reconciler_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hookmesh_reconciler_v1_reconciler_proto_rawDesc), len(file_hookmesh_reconciler_v1_reconciler_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   9,
+			NumEnums:      2,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_hookmesh_reconciler_v1_reconciler_proto_goTypes,
 		DependencyIndexes: file_hookmesh_reconciler_v1_reconciler_proto_depIdxs,
+		EnumInfos:         file_hookmesh_reconciler_v1_reconciler_proto_enumTypes,
 		MessageInfos:      file_hookmesh_reconciler_v1_reconciler_proto_msgTypes,
 	}.Build()
 	File_hookmesh_reconciler_v1_reconciler_proto = out.File

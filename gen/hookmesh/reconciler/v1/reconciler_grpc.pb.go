@@ -21,10 +21,12 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	ReconcilerService_PollSource_FullMethodName      = "/hookmesh.reconciler.v1.ReconcilerService/PollSource"
-	ReconcilerService_ListSources_FullMethodName     = "/hookmesh.reconciler.v1.ReconcilerService/ListSources"
-	ReconcilerService_ListDeadLetters_FullMethodName = "/hookmesh.reconciler.v1.ReconcilerService/ListDeadLetters"
-	ReconcilerService_GetDeadLetter_FullMethodName   = "/hookmesh.reconciler.v1.ReconcilerService/GetDeadLetter"
+	ReconcilerService_PollSource_FullMethodName         = "/hookmesh.reconciler.v1.ReconcilerService/PollSource"
+	ReconcilerService_ListSources_FullMethodName        = "/hookmesh.reconciler.v1.ReconcilerService/ListSources"
+	ReconcilerService_ListDeadLetters_FullMethodName    = "/hookmesh.reconciler.v1.ReconcilerService/ListDeadLetters"
+	ReconcilerService_GetDeadLetter_FullMethodName      = "/hookmesh.reconciler.v1.ReconcilerService/GetDeadLetter"
+	ReconcilerService_ReplayDeadLetters_FullMethodName  = "/hookmesh.reconciler.v1.ReconcilerService/ReplayDeadLetters"
+	ReconcilerService_DiscardDeadLetters_FullMethodName = "/hookmesh.reconciler.v1.ReconcilerService/DiscardDeadLetters"
 )
 
 // ReconcilerServiceClient is the client API for ReconcilerService service.
@@ -41,6 +43,13 @@ type ReconcilerServiceClient interface {
 	ListDeadLetters(ctx context.Context, in *ListDeadLettersRequest, opts ...grpc.CallOption) (*ListDeadLettersResponse, error)
 	// GetDeadLetter returns one of them whole. NOT_FOUND: there is none of that id.
 	GetDeadLetter(ctx context.Context, in *GetDeadLetterRequest, opts ...grpc.CallOption) (*GetDeadLetterResponse, error)
+	// ReplayDeadLetters sends open dead letters through the mesh again, oldest first, or says with dry_run what it would do.
+	// A letter that was replayed is not replayed again unless it comes back. An older letter never overwrites a newer state.
+	// INVALID_ARGUMENT: the filter selects everything and all is not set.
+	ReplayDeadLetters(ctx context.Context, in *ReplayDeadLettersRequest, opts ...grpc.CallOption) (*ReplayDeadLettersResponse, error)
+	// DiscardDeadLetters closes open dead letters without replaying them. They stay readable until their retention ends.
+	// INVALID_ARGUMENT: the filter selects everything and all is not set.
+	DiscardDeadLetters(ctx context.Context, in *DiscardDeadLettersRequest, opts ...grpc.CallOption) (*DiscardDeadLettersResponse, error)
 }
 
 type reconcilerServiceClient struct {
@@ -91,6 +100,26 @@ func (c *reconcilerServiceClient) GetDeadLetter(ctx context.Context, in *GetDead
 	return out, nil
 }
 
+func (c *reconcilerServiceClient) ReplayDeadLetters(ctx context.Context, in *ReplayDeadLettersRequest, opts ...grpc.CallOption) (*ReplayDeadLettersResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReplayDeadLettersResponse)
+	err := c.cc.Invoke(ctx, ReconcilerService_ReplayDeadLetters_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *reconcilerServiceClient) DiscardDeadLetters(ctx context.Context, in *DiscardDeadLettersRequest, opts ...grpc.CallOption) (*DiscardDeadLettersResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DiscardDeadLettersResponse)
+	err := c.cc.Invoke(ctx, ReconcilerService_DiscardDeadLetters_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ReconcilerServiceServer is the server API for ReconcilerService service.
 // All implementations must embed UnimplementedReconcilerServiceServer
 // for forward compatibility.
@@ -105,6 +134,13 @@ type ReconcilerServiceServer interface {
 	ListDeadLetters(context.Context, *ListDeadLettersRequest) (*ListDeadLettersResponse, error)
 	// GetDeadLetter returns one of them whole. NOT_FOUND: there is none of that id.
 	GetDeadLetter(context.Context, *GetDeadLetterRequest) (*GetDeadLetterResponse, error)
+	// ReplayDeadLetters sends open dead letters through the mesh again, oldest first, or says with dry_run what it would do.
+	// A letter that was replayed is not replayed again unless it comes back. An older letter never overwrites a newer state.
+	// INVALID_ARGUMENT: the filter selects everything and all is not set.
+	ReplayDeadLetters(context.Context, *ReplayDeadLettersRequest) (*ReplayDeadLettersResponse, error)
+	// DiscardDeadLetters closes open dead letters without replaying them. They stay readable until their retention ends.
+	// INVALID_ARGUMENT: the filter selects everything and all is not set.
+	DiscardDeadLetters(context.Context, *DiscardDeadLettersRequest) (*DiscardDeadLettersResponse, error)
 	mustEmbedUnimplementedReconcilerServiceServer()
 }
 
@@ -126,6 +162,12 @@ func (UnimplementedReconcilerServiceServer) ListDeadLetters(context.Context, *Li
 }
 func (UnimplementedReconcilerServiceServer) GetDeadLetter(context.Context, *GetDeadLetterRequest) (*GetDeadLetterResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetDeadLetter not implemented")
+}
+func (UnimplementedReconcilerServiceServer) ReplayDeadLetters(context.Context, *ReplayDeadLettersRequest) (*ReplayDeadLettersResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReplayDeadLetters not implemented")
+}
+func (UnimplementedReconcilerServiceServer) DiscardDeadLetters(context.Context, *DiscardDeadLettersRequest) (*DiscardDeadLettersResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DiscardDeadLetters not implemented")
 }
 func (UnimplementedReconcilerServiceServer) mustEmbedUnimplementedReconcilerServiceServer() {}
 func (UnimplementedReconcilerServiceServer) testEmbeddedByValue()                           {}
@@ -220,6 +262,42 @@ func _ReconcilerService_GetDeadLetter_Handler(srv interface{}, ctx context.Conte
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ReconcilerService_ReplayDeadLetters_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReplayDeadLettersRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ReconcilerServiceServer).ReplayDeadLetters(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ReconcilerService_ReplayDeadLetters_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ReconcilerServiceServer).ReplayDeadLetters(ctx, req.(*ReplayDeadLettersRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ReconcilerService_DiscardDeadLetters_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DiscardDeadLettersRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ReconcilerServiceServer).DiscardDeadLetters(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ReconcilerService_DiscardDeadLetters_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ReconcilerServiceServer).DiscardDeadLetters(ctx, req.(*DiscardDeadLettersRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ReconcilerService_ServiceDesc is the grpc.ServiceDesc for ReconcilerService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -242,6 +320,14 @@ var ReconcilerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetDeadLetter",
 			Handler:    _ReconcilerService_GetDeadLetter_Handler,
+		},
+		{
+			MethodName: "ReplayDeadLetters",
+			Handler:    _ReconcilerService_ReplayDeadLetters_Handler,
+		},
+		{
+			MethodName: "DiscardDeadLetters",
+			Handler:    _ReconcilerService_DiscardDeadLetters_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

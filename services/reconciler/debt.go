@@ -1,0 +1,124 @@
+package reconciler
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+	"google.golang.org/protobuf/proto"
+
+	eventv1 "github.com/hookmesh/hookmesh/gen/hookmesh/event/v1"
+	"github.com/hookmesh/hookmesh/services/internal/stage"
+)
+
+const (
+	// payBatch is how many debts of a source are paid at once.
+	payBatch = 200
+	// debtPause is the least time between two polls that pay debts of a source.
+	debtPause = 2 * time.Second
+)
+
+// Debts is the stage that notes debts.
+func (s *Service) Debts() stage.Handler[Tx] { return debtHandler{s} }
+
+type debtHandler struct{ *Service }
+
+// Handle implements stage.Handler. A record that is no debt is dropped: there is nothing to pay.
+func (h debtHandler) Handle(ctx context.Context, tx Tx, b stage.Batch) (stage.Result, error) {
+	for _, rec := range b.Records {
+		d := &eventv1.Debt{}
+		if err := proto.Unmarshal(rec.Value, d); err != nil || d.GetSource() == "" {
+			h.deps.Telemetry.Logger.Error("a record of the debts' topic cannot be read", "partition", rec.Partition, "offset", rec.Offset)
+			continue
+		}
+		if err := tx.AddDebt(ctx, d); err != nil {
+			return stage.Result{}, fmt.Errorf("note debt: %w", err)
+		}
+	}
+	return stage.Result{Committed: func() {
+		select {
+		case h.wake <- struct{}{}:
+		default:
+		}
+	}}, nil
+}
+
+// payDebts pays what is owed as it comes.
+func (s *Service) payDebts(ctx context.Context) {
+	for {
+		if err := s.pay(ctx); err != nil && ctx.Err() == nil {
+			s.deps.Telemetry.Logger.Warn("paying debts failed; trying again", "error", err)
+		}
+		timer := time.NewTimer(time.Second)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-s.wake:
+			timer.Stop()
+		case <-timer.C:
+		}
+	}
+}
+
+// pay pays each source's debts by themselves, so that one that owes much, or cannot pay, keeps none of the others waiting.
+func (s *Service) pay(ctx context.Context) error {
+	names, err := s.deps.Store.DebtSources(ctx)
+	if err != nil {
+		return fmt.Errorf("read which sources owe: %w", err)
+	}
+	for _, name := range names {
+		debts, err := s.deps.Store.Debts(ctx, name, payBatch)
+		if err != nil {
+			return fmt.Errorf("read debts of %s: %w", name, err)
+		}
+		p := s.source(name)
+		if p == nil { // the source was taken out of the configuration
+			if err := s.deps.Store.Pay(ctx, debts); err != nil {
+				return fmt.Errorf("drop debts of %s: %w", name, err)
+			}
+			continue
+		}
+		if err := p.pay(ctx, debts); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pay asks for documents one by one where they can be fetched, and polls the source where they cannot. What can be paid in
+// no way stays open and visible.
+func (p *poller) pay(ctx context.Context, debts []Debt) error {
+	var outputs []stage.Output
+	var fetched, polled []Debt
+	for _, d := range debts {
+		switch {
+		case d.GetDocumentId() != "" && p.src.Fetcher != nil:
+			out, err := p.output(ctx, p.event(d.GetDocumentId(), eventv1.Origin_ORIGIN_DEBT))
+			if err != nil {
+				return err
+			}
+			outputs, fetched = append(outputs, out), append(fetched, d)
+		case p.src.Lister != nil && p.deps.Now().Sub(p.paidAt) >= debtPause:
+			polled = append(polled, d)
+		}
+	}
+	if len(outputs) > 0 {
+		if err := p.deps.Producer.Produce(ctx, outputs); err != nil {
+			return fmt.Errorf("write %d changes: %w", len(outputs), err)
+		}
+		p.produced.Add(ctx, int64(len(outputs)), metric.WithAttributes(attribute.String("source", p.src.Name), attribute.String("origin", "debt")))
+	}
+	if len(polled) > 0 {
+		p.paidAt = p.deps.Now()
+		if _, _, err := p.poll(ctx, false); err != nil {
+			polled = nil // the poll has logged why
+		}
+	}
+	if len(fetched)+len(polled) == 0 {
+		return nil
+	}
+	return p.deps.Store.Pay(ctx, append(fetched, polled...))
+}
