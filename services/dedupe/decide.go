@@ -7,6 +7,7 @@ import (
 	"time"
 
 	eventv1 "github.com/hookmesh/hookmesh/gen/hookmesh/event/v1"
+	"github.com/hookmesh/hookmesh/services/internal/events"
 )
 
 // Bounds of how long a delivery is remembered.
@@ -42,6 +43,8 @@ type Newest struct {
 	// Version is as the source writes it; may be empty.
 	Version string
 	Deleted bool
+	// Polled is when the source was read, if a poll found it; zero: a webhook told it.
+	Polled  time.Time
 	Expires time.Time
 }
 
@@ -64,28 +67,43 @@ type Verdict struct {
 // Decide tells whether an event is the first of its kind.
 //
 // A provider's id counts wherever it comes again. Content counts only while nothing else happened to the document: A, B, A
-// are three changes. A poll tells a state rather than a change: it counts only as a repeat of the newest event; in doubt it
-// passes, because the sequencer drops what is old. Debts and replays are asked for on purpose and always pass.
+// are three changes. A poll tells a state rather than a change. It and a webhook about the same version are one change, in
+// both directions, where the version can be trusted: not if it is a time in whole seconds, and not for a webhook about
+// something that happened after the poll. In doubt an event passes, because the sequencer drops what is old. Debts, replays
+// and the deletions of members are made on purpose and always pass.
 func Decide(ev *eventv1.Event, facts Facts) Verdict {
-	deleted := IsDeletion(ev)
-	switch origin := ev.GetOrigin(); {
-	case origin == eventv1.Origin_ORIGIN_DEBT || origin == eventv1.Origin_ORIGIN_REPLAY:
+	n := facts.Newest
+	sameVersion := n != nil && ev.GetVersion() != "" && n.Version == ev.GetVersion() && n.Deleted == IsDeletion(ev) && !events.CoarseTime(ev.GetSequence())
+	switch ev.GetOrigin() {
+	case eventv1.Origin_ORIGIN_DEBT, eventv1.Origin_ORIGIN_REPLAY:
 		return Verdict{Reason: "asked for on purpose"}
-	case origin == eventv1.Origin_ORIGIN_POLL:
-		if n := facts.Newest; n != nil && ev.GetVersion() != "" && n.Version == ev.GetVersion() && n.Deleted == deleted {
+	case eventv1.Origin_ORIGIN_CASCADE:
+		return Verdict{Reason: "what it lay in was deleted"}
+	case eventv1.Origin_ORIGIN_POLL:
+		if sameVersion {
 			return Verdict{DuplicateOf: n.EventID, Reason: "this version of the document was the newest already"}
 		}
 		return Verdict{Reason: "found by a poll"}
-	case ev.GetIdempotencyKey() != "":
-		if facts.First != nil {
-			return Verdict{DuplicateOf: facts.First.EventID, Reason: "the provider's event id came before"}
-		}
-		return Verdict{Reason: "the provider's event id is new"}
 	}
-	if n := facts.Newest; n != nil && len(n.Hash) > 0 && bytes.Equal(n.Hash, ev.GetContentHash()) && n.Deleted == deleted {
+	switch {
+	case ev.GetIdempotencyKey() != "" && facts.First != nil:
+		return Verdict{DuplicateOf: facts.First.EventID, Reason: "the provider's event id came before"}
+	case sameVersion && !n.Polled.IsZero() && !happened(ev).After(n.Polled):
+		return Verdict{DuplicateOf: n.EventID, Reason: "a poll had found this version already"}
+	case ev.GetIdempotencyKey() != "":
+		return Verdict{Reason: "the provider's event id is new"}
+	case n != nil && len(n.Hash) > 0 && bytes.Equal(n.Hash, ev.GetContentHash()) && n.Deleted == IsDeletion(ev):
 		return Verdict{DuplicateOf: n.EventID, Reason: "the same content, and nothing happened to the document since"}
 	}
 	return Verdict{Reason: "the content is new"}
+}
+
+// happened is the latest time at which an event can have happened.
+func happened(ev *eventv1.Event) time.Time {
+	if at := ev.GetOccurredAt(); at != nil && at.AsTime().Before(ev.GetReceivedAt().AsTime()) {
+		return at.AsTime()
+	}
+	return ev.GetReceivedAt().AsTime()
 }
 
 // IsDeletion says whether an event removes its document.

@@ -90,9 +90,11 @@ func (s *Service) decide(ctx context.Context, tx Tx, rec stage.Record, ev *event
 			return "", err
 		}
 	}
-	return "unique", tx.SetNewest(ctx, document, Newest{
-		EventID: ev.GetId(), Hash: ev.GetContentHash(), Version: ev.GetVersion(), Deleted: IsDeletion(ev), Expires: expires,
-	})
+	newest := Newest{EventID: ev.GetId(), Hash: ev.GetContentHash(), Version: ev.GetVersion(), Deleted: IsDeletion(ev), Expires: expires}
+	if ev.GetOrigin() == eventv1.Origin_ORIGIN_POLL {
+		newest.Polled = ev.GetReceivedAt().AsTime()
+	}
+	return "unique", tx.SetNewest(ctx, document, newest)
 }
 
 func recordOf(rec stage.Record, ev *eventv1.Event, v Verdict, now time.Time) *dedupev1.EventRecord {

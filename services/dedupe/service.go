@@ -96,8 +96,12 @@ func (s *Service) LookupKey(ctx context.Context, req *dedupev1.LookupKeyRequest)
 	if found[0] == nil {
 		return nil, status.Error(codes.NotFound, "no delivery under this key is remembered")
 	}
+	first, err := s.store.Event(ctx, found[0].EventID)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return nil, fmt.Errorf("read the first delivery: %w", err)
+	}
 	return &dedupev1.LookupKeyResponse{EventId: found[0].EventID, Partition: int32(found[0].Partition), Offset: found[0].Offset,
-		ExpiresAt: timestamppb.New(found[0].Expires)}, nil
+		ExpiresAt: timestamppb.New(found[0].Expires), First: first}, nil
 }
 
 // ForgetKey implements the API.

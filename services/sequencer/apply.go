@@ -1,105 +1,45 @@
-// Package sequencer puts each document's events in order.
 package sequencer
 
 import (
 	"math"
 	"slices"
-	"time"
+
+	"github.com/hookmesh/hookmesh/services/internal/events"
 )
 
-// Mode is what proves the order of a document's events.
-type Mode int
-
-// The modes.
-const (
-	// Arrival has no proof but the order of arrival.
-	Arrival Mode = iota
-	// Monotonic: a version or time that only grows. Newer wins, nothing is waited for.
-	Monotonic
-	// Contiguous: 1, 2, 3 per document. A hole is waited for.
-	Contiguous
-	// SourceContiguous: one counter over the source; per document it only grows.
-	SourceContiguous
-)
-
-// Action is what happened to the document.
-type Action int
-
-// The actions.
-const (
-	Created Action = iota
-	Updated
-	Deleted
-)
-
-// DefaultGapTimeout is how long a missing predecessor is waited for.
-const DefaultGapTimeout = 30 * time.Second
-
-// MaxHeld bounds the events that wait for one document. One more ends the wait: they are emitted in order and marked.
-const MaxHeld = 100
-
-// Item is an event, as far as order is concerned.
-type Item struct {
-	ID       string
-	Mode     Mode
-	Action   Action
-	Seq      int64
-	HasSeq   bool
-	Occurred int64 // microseconds; 0: not known
-	// State: the item tells the source's current state (a poll, a debt) rather than one change, so it never waits.
-	State bool
-	// Gap is how long a missing predecessor is waited for, in microseconds.
-	Gap int64
-}
-
-// State is what is known of a document. The zero value: nothing was seen.
-type State struct {
-	Last     int64 `json:"l,omitempty"` // position of the newest event that passed
-	HasLast  bool  `json:"h,omitempty"`
-	Revision int64 `json:"r,omitempty"` // counts what passed; never goes back
-	Deleted  bool  `json:"d,omitempty"` // the newest change was a deletion: a tombstone
-	Occurred int64 `json:"o,omitempty"` // newest time that the source gave
-	Held     []Item
-	Since    int64 `json:"s,omitempty"` // since when something waits, in microseconds
-	Asked    bool  `json:"a,omitempty"` // the reconciler was asked for the document
-	Gaps     int64 `json:"g,omitempty"`
-}
-
-// Emit is an event that passes.
-type Emit struct {
-	Item     Item
-	Revision int64
-	// Refetch: the order is in doubt, so the current state must be fetched.
-	Refetch bool
-	// Gap: a predecessor is missing.
-	Gap    bool
-	Reason string
-}
-
-// Decision is what follows from an event or from time.
-type Decision struct {
-	Emits []Emit
-	// Stale are items that are older than what passed.
-	Stale []Item
-	// Held says that the event itself waits.
-	Held bool
-	// Ask says that the reconciler is to be asked for the document.
-	Ask bool
-}
-
-// Apply decides on an event. It changes nothing but the state that it is given.
-func Apply(s *State, it Item, now int64) Decision {
-	switch {
-	case it.Mode == Arrival || !it.HasSeq:
-		return s.arrival(it)
-	case it.Mode == Contiguous && !it.State:
-		return s.contiguous(it, now)
+// Apply decides on an event. It changes nothing but the state and the decision that it is given.
+func Apply(s *State, it Item, r Rules, now int64, d *Decision) {
+	d.reset()
+	core := core{s, d, r, now}
+	if it.Occurred > now+farFuture {
+		it.Occurred = 0 // not to be believed
 	}
-	return s.monotonic(it)
+	switch {
+	case it.Cascade:
+		core.cascade(&it)
+	case it.dead():
+		core.bury(&it)
+	case it.Mode == Monotonic && it.HasSeq && it.Seq > now+farFuture && it.Seq <= events.LatestTime && now > events.EarliestTime:
+		core.future(&it)
+	case it.Mode == Arrival || !it.HasSeq:
+		core.arrival(&it)
+	case it.Mode == Contiguous && !it.State:
+		core.contiguous(&it)
+	default:
+		core.monotonic(&it)
+	}
+}
+
+// core is one decision.
+type core struct {
+	*State
+	d   *Decision
+	r   Rules
+	now int64
 }
 
 // arrival passes everything and says where it is in doubt.
-func (s *State) arrival(it Item) Decision {
+func (s *core) arrival(it *Item) {
 	reason, doubt := "in the order of arrival", it.State || it.Mode != Arrival
 	switch {
 	case s.Revision > 0 && it.Action == Created && !s.Deleted:
@@ -109,58 +49,161 @@ func (s *State) arrival(it Item) Decision {
 	case it.Occurred != 0 && it.Occurred < s.Occurred:
 		reason, doubt = "older than what came before: the order is in doubt", true
 	}
-	var d Decision
-	d.Emits = append(d.Emits, s.pass(it, doubt, false, reason))
-	return d
+	s.pass(it, doubt, false, reason)
 }
 
-// monotonic passes what is newer. At the same position a deletion wins, because sources do not count it; and what was
-// deleted at a position may be restored at it.
-func (s *State) monotonic(it Item) Decision {
-	var d Decision
+// future passes an event whose position is a time that has not come: believed, it would make everything real stale until then.
+func (s *core) future(it *Item) {
+	received := it.Received
+	if received == 0 {
+		received = s.now
+	}
+	it.HasSeq = false
+	s.Unsure = max(s.Unsure, received)
+	s.pass(it, true, false, "its position is a time in the future: the order is in doubt")
+}
+
+// monotonic passes what is newer.
+func (s *core) monotonic(it *Item) {
 	switch {
 	case !s.HasLast || it.Seq > s.Last:
-		d.Emits = append(d.Emits, s.pass(it, false, false, "newer than what is known"))
-	case it.Seq == s.Last && it.Action == Deleted && !s.Deleted:
-		d.Emits = append(d.Emits, s.pass(it, false, false, "deleted at the newest position"))
-	case it.Seq == s.Last && it.Action == Created && s.Deleted && it.Occurred > s.Occurred:
-		d.Emits = append(d.Emits, s.pass(it, true, false, "restored at the position at which it was deleted"))
+		s.pass(it, false, false, "newer than what is known")
+		s.drain()
+	case it.Seq == s.Last:
+		s.same(it)
 	default:
-		d.Stale = append(d.Stale, it)
-		return d
+		s.older(it)
 	}
-	s.drain(&d)
-	return d
 }
 
 // contiguous passes the next one, and holds what comes too early.
-func (s *State) contiguous(it Item, now int64) Decision {
-	var d Decision
+func (s *core) contiguous(it *Item) {
 	switch {
-	case s.HasLast && it.Seq <= s.Last:
-		d.Stale = append(d.Stale, it)
+	case s.HasLast && it.Seq < s.Last:
+		s.older(it)
+		return
+	case s.HasLast && it.Seq == s.Last:
+		s.same(it)
+		return
 	case s.isNext(it):
-		d.Emits = append(d.Emits, s.pass(it, false, false, "the next one"))
-		s.drain(&d)
-	case slices.ContainsFunc(s.Held, func(h Item) bool { return h.Seq == it.Seq }):
-		d.Stale = append(d.Stale, it)
+		s.pass(it, false, false, "the next one")
+		s.drain()
+		return
+	}
+	at, found := slices.BinarySearchFunc(s.Held, it.Seq, func(h Item, seq int64) int { return compare(h.Seq, seq) })
+	if found {
+		s.Held[at].Doubt = s.Held[at].Doubt || s.Held[at].Hash != it.Hash
+		s.d.stale(it, "its position waits already")
+		return
+	}
+	it.At = s.now
+	if at == 0 {
+		s.Asked, s.Until = false, 0
+	}
+	s.Held = slices.Insert(s.Held, at, *it)
+	if len(s.Held) > s.r.MaxHeld || s.r.Full {
+		s.giveUp("too many wait: passed in order although a predecessor is missing")
+	}
+	s.d.Held = slices.ContainsFunc(s.Held, func(h Item) bool { return h.ID == it.ID })
+}
+
+// same decides on an item at the position of the newest that passed. Sources do not count deletions and restorations; and
+// positions that are whole seconds are shared by all changes of that second.
+func (s *core) same(it *Item) {
+	switch {
+	case it.Action == Deleted && !s.Deleted:
+		old := it.State || (it.Occurred != 0 && it.Occurred < s.Occurred)
+		s.pass(it, old, false, "deleted at the newest position")
+	case s.Deleted && it.Action != Deleted && it.State && it.Received > s.Gone:
+		s.pass(it, true, false, "the source has it, and was asked after it was deleted")
+	case s.Deleted && it.Action == Created && it.Occurred > s.Occurred:
+		s.pass(it, true, false, "restored at the position at which it was deleted")
+	case s.Deleted:
+		s.d.stale(it, "deleted at this position")
+	case it.State && events.CoarseTime(it.Seq) && s.Seen < it.Seq+second:
+		s.pass(it, true, false, "read after the second of its position was over")
+	case it.State:
+		s.Seen = max(s.Seen, it.Received)
+		s.d.stale(it, "this position passed already")
+	case s.Seen != 0 && !s.covered(it):
+		s.pass(it, true, false, "the position was read from the source before this happened: the order is in doubt")
+	case s.Seen == 0 && it.Hash != s.Hash && it.Hash != 0 && s.Hash != 0:
+		s.pass(it, true, false, "the same position with other content: the order is in doubt")
 	default:
-		if len(s.Held) == 0 {
-			s.Since, s.Asked = now, false
+		s.d.stale(it, "this position passed already")
+	}
+}
+
+// covered says whether what the source held when it was read includes the item.
+func (s *core) covered(it *Item) bool {
+	when := it.Received
+	if it.Occurred != 0 {
+		when = it.Occurred
+		if events.CoarseTime(it.Seq) {
+			when += second
 		}
-		at, _ := slices.BinarySearchFunc(s.Held, it, func(a, b Item) int { return compare(a.Seq, b.Seq) })
-		s.Held = slices.Insert(s.Held, at, it)
-		d.Held = true
-		if len(s.Held) > MaxHeld {
-			d.Held = false
-			s.giveUp(&d, "too many wait: passed in order although a predecessor is missing")
+		if it.Received != 0 {
+			when = min(when, it.Received)
 		}
 	}
-	return d
+	return when <= s.Seen
+}
+
+// older decides on an item before the newest that passed. One that is much newer by its time shows that the numbers began
+// anew, or that the newest was no true number.
+func (s *core) older(it *Item) {
+	if !it.State && it.Occurred != 0 && s.Occurred != 0 && it.Occurred > s.Occurred+anew {
+		s.pass(it, true, false, "older by its number, much newer by its time: the numbers began anew")
+		return
+	}
+	s.d.stale(it, "older than what is known of the document")
+}
+
+// bury drops an item that tells of a time before its container was deleted. Its position counts as passed.
+func (s *core) bury(it *Item) {
+	s.d.stale(it, "what the document lay in was deleted after that")
+	if it.HasSeq && it.Mode != Arrival && (s.isNext(it) || (it.Mode != Contiguous && it.Seq > s.Last)) {
+		s.Last, s.HasLast, s.Hash, s.Seen = it.Seq, true, it.Hash, 0
+		s.drain()
+	}
+	if s.Revision == 0 && !s.Deleted {
+		s.Deleted, s.Gone, s.Forget = true, s.now, s.now+s.r.Tombstone
+	}
+}
+
+// cascade deletes a document because a container of it was deleted, unless it is newer than that or lies elsewhere by now.
+func (s *core) cascade(it *Item) {
+	switch {
+	case s.Revision == 0:
+		s.d.stale(it, "nothing of the document had passed")
+		return
+	case it.Elsewhere:
+		s.d.stale(it, "the document does not lie in it any more")
+		return
+	case s.Deleted:
+		s.d.stale(it, "it was deleted already")
+		return
+	case s.Occurred > it.Occurred:
+		s.d.stale(it, "the document is newer than the deletion of what it lay in")
+		return
+	case s.Seen > it.Received:
+		s.d.stale(it, "the source had the document after the deletion of what it lay in")
+		return
+	}
+	doubt := it.Doubt || s.Occurred == 0
+	it.HasSeq = false
+	s.pass(it, doubt, false, "what it lay in was deleted")
+	s.Held = slices.DeleteFunc(s.Held, func(h Item) bool {
+		old := h.Occurred != 0 && h.Occurred <= it.Occurred
+		if old {
+			s.d.stale(&h, "what the document lay in was deleted after that")
+		}
+		return old
+	})
 }
 
 // isNext says whether nothing is missing before an item. Of a document that was never seen, 0, 1 and its creation are the first.
-func (s *State) isNext(it Item) bool {
+func (s *core) isNext(it *Item) bool {
 	if !s.HasLast {
 		return it.Seq <= 1 || it.Action == Created
 	}
@@ -168,69 +211,80 @@ func (s *State) isNext(it Item) bool {
 }
 
 // drain passes what no longer waits and drops what has become old.
-func (s *State) drain(d *Decision) {
-	for len(s.Held) > 0 {
-		it := s.Held[0]
+func (s *core) drain() {
+	released := 0
+	for released < len(s.Held) {
+		it := &s.Held[released]
 		switch {
 		case it.Seq <= s.Last:
-			d.Stale = append(d.Stale, it)
-		case s.isNext(it):
-			d.Emits = append(d.Emits, s.pass(it, false, false, "its predecessor came"))
-		default:
+			s.d.stale(it, "a newer state of the document came while it was held")
+		case !s.isNext(it):
+			s.release(released)
 			return
+		case it.dead():
+			s.Last, s.HasLast = it.Seq, true
+			s.d.stale(it, "what the document lay in was deleted after that")
+		default:
+			s.pass(it, it.Doubt, false, "its predecessor came")
 		}
-		s.Held = s.Held[1:]
+		released++
 	}
-	s.Since, s.Asked = 0, false
+	s.release(released)
 }
 
-// Expire decides on time: at half of the wait the reconciler is asked, at its end everything passes in order.
-func Expire(s *State, now int64) Decision {
-	var d Decision
+// release takes the first n out of those that wait.
+func (s *core) release(n int) {
+	if n == 0 {
+		return
+	}
+	s.Held = slices.Delete(s.Held, 0, n)
+	s.Asked, s.Until = false, 0
 	if len(s.Held) == 0 {
-		return d
+		s.Held = nil
 	}
-	if now >= s.Since+s.Held[0].Gap {
-		s.giveUp(&d, "its predecessor did not come in time")
-		return d
-	}
-	if !s.Asked && now >= s.Since+s.Held[0].Gap/2 {
-		s.Asked, d.Ask = true, true
-	}
-	return d
 }
 
-// giveUp ends the wait: everything passes in order, the first one marked.
-func (s *State) giveUp(d *Decision, reason string) {
-	held := s.Held
-	s.Held, s.Since, s.Asked = nil, 0, false
+// giveUp ends the wait for what is missing before the first that is held.
+func (s *core) giveUp(reason string) {
 	s.Gaps++
-	for _, it := range held {
-		gap := !s.isNext(it)
-		d.Emits = append(d.Emits, s.pass(it, gap, gap, reason))
+	it := s.Held[0]
+	s.release(1)
+	if it.dead() {
+		s.Last, s.HasLast = it.Seq, true
+		s.d.stale(&it, "what the document lay in was deleted after that")
+	} else {
+		s.pass(&it, true, true, reason)
 	}
-}
-
-// Due is when Expire has something to decide, in microseconds; 0: never.
-func (s *State) Due() int64 {
-	switch {
-	case len(s.Held) == 0:
-		return 0
-	case s.Asked:
-		return s.Since + s.Held[0].Gap
-	}
-	return s.Since + s.Held[0].Gap/2
+	s.drain()
 }
 
 // pass lets an item through.
-func (s *State) pass(it Item, refetch, gap bool, reason string) Emit {
+func (s *core) pass(it *Item, refetch, gap bool, reason string) {
 	s.Revision++
-	if it.HasSeq && it.Mode != Arrival {
+	positioned := it.HasSeq && it.Mode != Arrival
+	if positioned {
 		s.Last, s.HasLast = it.Seq, true
+		s.Hash, s.Seen = it.Hash, 0
 	}
-	s.Deleted = it.Action == Deleted
+	if it.State {
+		s.Seen = it.Received
+	}
+	if s.Unsure != 0 {
+		refetch = true
+		if positioned && it.Seq > s.Unsure {
+			s.Unsure = 0
+		}
+	}
+	s.Deleted, s.Gone, s.Forget = it.Action == Deleted, 0, 0
+	if s.Deleted {
+		s.Gone = s.now
+		s.Forget = s.now + s.r.Tombstone
+	}
 	s.Occurred = max(s.Occurred, it.Occurred)
-	return Emit{Item: it, Revision: s.Revision, Refetch: refetch, Gap: gap, Reason: reason}
+	if len(it.Containers) > 0 && !it.Cascade {
+		s.In = it.Containers
+	}
+	s.d.Emits = append(s.d.Emits, Emit{Item: *it, Revision: s.Base + s.Revision, Refetch: refetch || it.doubtful(), Gap: gap, Reason: reason})
 }
 
 func compare(a, b int64) int {

@@ -14,10 +14,16 @@ func item(mode Mode, seq int64, a Action) Item {
 	return Item{ID: fmt.Sprintf("e%d-%d", seq, a), Mode: mode, Action: a, Seq: seq, HasSeq: mode != Arrival, Gap: gap}
 }
 
+var rules = Rules{MaxHeld: DefaultMaxHeld, Tombstone: DefaultTombstoneTTL.Microseconds()}
+
+// decide and expire return decisions of their own.
+func decide(s *State, it Item, now int64) (d Decision) { Apply(s, it, rules, now, &d); return d }
+func expire(s *State, now int64) (d Decision)          { Expire(s, rules, now, &d); return d }
+
 // apply feeds items and returns the sequences that pass, with the last decision.
 func apply(s *State, items ...Item) (passed []int64, last Decision) {
 	for _, it := range items {
-		last = Apply(s, it, 0)
+		last = decide(s, it, 0)
 		for _, e := range last.Emits {
 			passed = append(passed, e.Item.Seq)
 		}
@@ -53,17 +59,17 @@ func TestContiguous(t *testing.T) {
 func TestAGapIsAskedForAtHalfTimeAndGivenUpAtTheEnd(t *testing.T) {
 	s := &State{}
 	apply(s, item(Contiguous, 1, Created), item(Contiguous, 3, Updated), item(Contiguous, 5, Updated))
-	if d := Expire(s, gap/2-1); d.Ask || len(d.Emits) > 0 || s.Due() != gap/2 {
+	if d := expire(s, gap/2-1); d.Ask || len(d.Emits) > 0 || s.Due() != gap/2 {
 		t.Errorf("too early: %+v, due %d", d, s.Due())
 	}
-	if d := Expire(s, gap/2); !d.Ask || len(d.Emits) > 0 {
+	if d := expire(s, gap/2); !d.Ask || len(d.Emits) > 0 {
 		t.Errorf("half time: %+v", d)
 	}
-	if d := Expire(s, gap/2+1); d.Ask {
+	if d := expire(s, gap/2+1); d.Ask {
 		t.Error("asked twice")
 	}
-	d := Expire(s, gap)
-	if len(d.Emits) != 2 || !d.Emits[0].Gap || !d.Emits[1].Gap || d.Emits[0].Item.Seq != 3 || s.Gaps != 1 || s.Due() != 0 {
+	d := expire(s, gap)
+	if len(d.Emits) != 2 || !d.Emits[0].Gap || !d.Emits[1].Gap || d.Emits[0].Item.Seq != 3 || s.Gaps != 2 || s.Due() != 0 {
 		t.Errorf("at the end: %+v, %+v", d, s)
 	}
 }
@@ -73,7 +79,7 @@ func TestAPollEndsTheWait(t *testing.T) {
 	apply(s, item(Contiguous, 1, Created), item(Contiguous, 3, Updated), item(Contiguous, 4, Updated), item(Contiguous, 6, Updated))
 	poll := item(Contiguous, 4, Updated)
 	poll.State, poll.ID = true, "poll"
-	d := Apply(s, poll, 0)
+	d := decide(s, poll, 0)
 	if len(d.Emits) != 1 || len(d.Stale) != 2 || s.Last != 4 || len(s.Held) != 1 {
 		t.Errorf("%+v\n%+v", d, s)
 	}
@@ -82,11 +88,11 @@ func TestAPollEndsTheWait(t *testing.T) {
 func TestTooManyThatWaitPassInOrderAndMarked(t *testing.T) {
 	s := &State{}
 	var passed []int64
-	for seq := int64(MaxHeld + 10); seq > 2; seq-- {
+	for seq := int64(DefaultMaxHeld + 10); seq > 2; seq-- {
 		p, _ := apply(s, item(Contiguous, seq, Updated))
 		passed = append(passed, p...)
 	}
-	if len(passed) <= MaxHeld || passed[0] > passed[1] || s.Gaps == 0 {
+	if len(passed) <= DefaultMaxHeld || passed[0] > passed[1] || s.Gaps == 0 {
 		t.Errorf("%d passed: %v", len(passed), passed)
 	}
 }
@@ -126,7 +132,7 @@ func TestArrivalPassesEverythingAndSaysWhereItIsInDoubt(t *testing.T) {
 	}{{Created, 1, false}, {Updated, 2, false}, {Created, 3, true}, {Deleted, 4, false}, {Updated, 5, true}, {Deleted, 3, true}} {
 		it := item(Arrival, 0, step.action)
 		it.Occurred = step.occurred
-		d := Apply(s, it, 0)
+		d := decide(s, it, 0)
 		if len(d.Emits) != 1 || d.Emits[0].Refetch != step.refetch || d.Emits[0].Revision != int64(i+1) {
 			t.Errorf("step %d: %+v", i, d)
 		}
@@ -138,7 +144,7 @@ func TestAnEventWithoutPositionIsNeverDropped(t *testing.T) {
 	apply(s, item(Monotonic, 5, Created))
 	it := item(Monotonic, 0, Updated)
 	it.HasSeq = false
-	if d := Apply(s, it, 0); len(d.Emits) != 1 || !d.Emits[0].Refetch || s.Last != 5 {
+	if d := decide(s, it, 0); len(d.Emits) != 1 || !d.Emits[0].Refetch || s.Last != 5 {
 		t.Errorf("%+v, %+v", d, s)
 	}
 }
@@ -190,14 +196,14 @@ func TestAnyDeliveryConverges(t *testing.T) {
 		accounted := 0
 		for _, it := range delivery {
 			now += int64(rapid.IntRange(0, gap).Draw(rt, "pause"))
-			d := Expire(s, now)
+			d := expire(s, now)
 			check(d, 0)
 			accounted += len(d.Emits) + len(d.Stale)
-			d = Apply(s, it, now)
+			d = decide(s, it, now)
 			check(d, 1)
 			accounted += len(d.Emits) + len(d.Stale)
 		}
-		d := Expire(s, now+10*gap)
+		d := expire(s, now+10*gap)
 		check(d, 0)
 		accounted += len(d.Emits) + len(d.Stale)
 		if accounted != len(delivery) || len(s.Held) != 0 {
@@ -209,37 +215,20 @@ func TestAnyDeliveryConverges(t *testing.T) {
 	})
 }
 
-func TestNumbersFindTheHolesOfASource(t *testing.T) {
-	rapid.Check(t, func(rt *rapid.T) {
-		all := rapid.Permutation(func() (s []int64) {
-			for i := int64(1); i <= 40; i++ {
-				s = append(s, i)
-			}
-			return s
-		}()).Draw(rt, "order")
-		missing := rapid.Int64Range(2, 40).Draw(rt, "missing")
-		n := Numbers{Started: true}
-		for _, x := range all {
-			if x != missing {
-				n.Add(x, 1)
-			}
-		}
-		if missing != 40 && (n.Since == 0 || n.Upto != missing-1 || len(n.Spans) != 1 || n.Spans[0] != [2]int64{missing + 1, 40}) {
-			rt.Fatalf("%+v without %d", n, missing)
-		}
-		n.Add(missing, 2)
-		if n.Since != 0 || n.Upto != 40 || len(n.Spans) != 0 {
-			rt.Fatalf("%+v with all", n)
-		}
-	})
-}
-
+// The common case costs no memory.
 func BenchmarkApply(b *testing.B) {
-	s := &State{}
-	it := item(Monotonic, 0, Updated)
-	b.ReportAllocs()
-	for b.Loop() {
-		it.Seq++
-		Apply(s, it, 0)
+	for _, mode := range []Mode{Arrival, Monotonic, Contiguous, SourceContiguous} {
+		b.Run(fmt.Sprint("mode ", mode), func(b *testing.B) {
+			s, d := &State{}, &Decision{}
+			it := item(mode, 0, Updated)
+			b.ReportAllocs()
+			for b.Loop() {
+				it.Seq++
+				Apply(s, it, rules, 0, d)
+			}
+			if s.Revision != it.Seq {
+				b.Fatalf("%d of %d passed", s.Revision, it.Seq)
+			}
+		})
 	}
 }

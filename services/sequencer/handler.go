@@ -2,7 +2,9 @@ package sequencer
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -18,8 +20,12 @@ import (
 	"github.com/hookmesh/hookmesh/services/internal/stage"
 )
 
-// dueLimit bounds how many documents' timers one transaction looks at.
-const dueLimit = 500
+const (
+	// dueLimit bounds how many documents' timers one transaction looks at.
+	dueLimit = 500
+	// expireLimit bounds the clean-up of one transaction.
+	expireLimit = 1000
+)
 
 // batch is one call of Handle.
 type batch struct {
@@ -28,6 +34,11 @@ type batch struct {
 	in  stage.Batch
 	now int64
 	res stage.Result
+	// decision is what the core fills, again and again.
+	decision Decision
+	totals   Totals
+	// graves says, for the sources that were asked about, whether any of their containers has a grave.
+	graves map[string]bool
 	// trigger is the event that is being decided on: the one that is not in the store yet.
 	trigger *eventv1.Event
 	context context.Context // of the trigger's record
@@ -36,35 +47,26 @@ type batch struct {
 
 // Handle implements stage.Handler: events in order of arrival, then the timers that are due.
 func (s *Service) Handle(ctx context.Context, tx Tx, in stage.Batch) (stage.Result, error) {
-	b := &batch{Service: s, tx: tx, in: in, now: in.Now.UnixMicro(), counts: map[[2]string]int64{}}
-	for _, rec := range in.Records {
-		ev, err := events.Decode(rec.Value)
-		if err != nil {
-			out, derr := events.Dead(rec, "sequencer", "RECORD_UNREADABLE", err, in.Now)
-			if derr != nil {
-				return b.res, derr
-			}
-			b.res.Outputs = append(b.res.Outputs, out)
-			continue
-		}
-		if err := b.event(ctx, rec, ev); err != nil {
-			return b.res, fmt.Errorf("decide on event %s: %w", ev.GetId(), err)
-		}
-	}
-	due, err := tx.Due(ctx, in.Partition, in.Now, dueLimit)
+	b := &batch{Service: s, tx: tx, in: in, now: in.Now.UnixMicro(), counts: map[[2]string]int64{}, graves: map[string]bool{}}
+	totals, err := tx.Totals(ctx, in.Partition)
 	if err != nil {
-		return b.res, fmt.Errorf("read what is due: %w", err)
+		return b.res, fmt.Errorf("read totals: %w", err)
 	}
-	b.trigger = nil
-	for _, key := range due {
-		if err := b.expire(ctx, key); err != nil {
-			return b.res, fmt.Errorf("end the wait of %s: %w", key, err)
+	b.totals = totals
+	for _, rec := range in.Records {
+		if err := b.record(ctx, rec); err != nil {
+			return b.res, err
 		}
 	}
-	if b.res.Due, err = tx.NextDue(ctx, in.Partition); err != nil {
-		return b.res, fmt.Errorf("read what is due next: %w", err)
+	if err := b.timers(ctx); err != nil {
+		return b.res, err
 	}
-	if err := tx.Expire(ctx, in.Now.Add(-s.retention), 1000); err != nil {
+	if b.totals != totals {
+		if err := tx.SetTotals(ctx, in.Partition, b.totals); err != nil {
+			return b.res, fmt.Errorf("store totals: %w", err)
+		}
+	}
+	if err := tx.Expire(ctx, in.Now.Add(-s.cfg.EventRetention), in.Now.Add(-s.cfg.TombstoneTTL), expireLimit); err != nil {
 		return b.res, fmt.Errorf("forget old records: %w", err)
 	}
 	b.res.Committed = func() {
@@ -75,97 +77,152 @@ func (s *Service) Handle(ctx context.Context, tx Tx, in stage.Batch) (stage.Resu
 	return b.res, nil
 }
 
+// record decides on one record: an event, or an operator's command.
+func (b *batch) record(ctx context.Context, rec stage.Record) error {
+	if isCommand(rec) {
+		return b.command(ctx, rec)
+	}
+	ev, err := events.Decode(rec.Value)
+	if err != nil {
+		return b.dead(rec, err)
+	}
+	if err := b.event(ctx, rec, ev); err != nil {
+		return fmt.Errorf("decide on event %s: %w", ev.GetId(), err)
+	}
+	return nil
+}
+
+// dead sends a record that cannot be read to the dead letters.
+func (b *batch) dead(rec stage.Record, cause error) error {
+	out, err := events.Dead(rec, "sequencer", "RECORD_UNREADABLE", cause, b.in.Now)
+	if err != nil {
+		return err
+	}
+	b.counts[[2]string{"", "dead"}]++
+	b.res.Outputs = append(b.res.Outputs, out)
+	return nil
+}
+
+// rules are what the configuration bounds.
+func (b *batch) rules() Rules {
+	return Rules{MaxHeld: b.cfg.MaxHeld, Full: b.totals.Held >= int64(b.cfg.MaxHeldTotal), Tombstone: b.cfg.TombstoneTTL.Microseconds()}
+}
+
+// document is one that is being decided on.
+type document struct {
+	key, source, id string
+	State
+	in []string // its containers before
+}
+
+func (b *batch) load(ctx context.Context, source, id string) (*document, error) {
+	doc := &document{key: string(kafka.DocumentKey(source, id)), source: source, id: id}
+	var err error
+	if doc.State, err = b.tx.Document(ctx, doc.key); err != nil {
+		return nil, err
+	}
+	if doc.Revision == 0 && doc.Base == 0 {
+		doc.Base = b.totals.Floor
+	}
+	doc.in = doc.In
+	for i := range doc.Held {
+		if err := b.lookUpGrave(ctx, doc, &doc.Held[i]); err != nil {
+			return nil, err
+		}
+	}
+	return doc, nil
+}
+
 // event decides on one event.
 func (b *batch) event(ctx context.Context, rec stage.Record, ev *eventv1.Event) error {
 	b.trigger, b.context = ev, rec.Context
-	key := string(kafka.DocumentKey(ev.GetSource(), ev.GetDocumentId()))
-	state, err := b.tx.Document(ctx, key)
+	doc, err := b.load(ctx, ev.GetSource(), ev.GetDocumentId())
 	if err != nil {
 		return err
 	}
 	it := itemOf(ev)
 	if it.Mode == SourceContiguous && it.HasSeq && !it.State {
-		if err := b.count(ctx, ev, it); err != nil {
+		if err := b.count(ctx, ev.GetSource(), it); err != nil {
 			return err
 		}
 	}
-	d := Apply(&state, it, b.now)
-	if d.Held {
+	if it.Cascade {
+		it.Elsewhere = len(it.Containers) != 1 || !liesIn(doc.id, doc.In, it.Containers[0])
+	} else if err := b.lookUpGrave(ctx, doc, &it); err != nil {
+		return err
+	}
+	Apply(&doc.State, it, b.rules(), b.now, &b.decision)
+	if b.decision.Held {
 		if err := b.hold(ctx, rec, ev); err != nil {
 			return err
 		}
 	}
-	if err := b.carryOut(ctx, ev.GetSource(), ev.GetDocumentId(), d); err != nil {
-		return err
-	}
-	return b.tx.SetDocument(ctx, key, b.in.Partition, state)
+	return b.carryOut(ctx, doc)
 }
 
-// count looks for holes in the numbers of a source.
-func (b *batch) count(ctx context.Context, ev *eventv1.Event, it Item) error {
-	n, err := b.tx.Numbers(ctx, ev.GetSource())
+// carryOut turns a decision into outputs and records, and stores the document.
+func (b *batch) carryOut(ctx context.Context, doc *document) error {
+	for _, st := range b.decision.Stale {
+		if err := b.stale(ctx, doc, st); err != nil {
+			return err
+		}
+	}
+	for _, e := range b.decision.Emits {
+		if err := b.emit(ctx, doc, e); err != nil {
+			return err
+		}
+	}
+	if b.decision.Ask {
+		if err := b.debt(doc.source, doc.id, ""); err != nil {
+			return err
+		}
+	}
+	if !slices.Equal(doc.in, doc.In) {
+		keys := make([]string, len(doc.In))
+		for i, c := range doc.In {
+			keys[i] = string(kafka.DocumentKey(doc.source, c))
+		}
+		if err := b.tx.SetContainers(ctx, doc.key, keys); err != nil {
+			return fmt.Errorf("store containers: %w", err)
+		}
+	}
+	return b.tx.SetDocument(ctx, doc.key, b.in.Partition, doc.State)
+}
+
+// stale records an event that does not pass.
+func (b *batch) stale(ctx context.Context, doc *document, st Stale) error {
+	ev, traced, _, err := b.take(ctx, st.Item.ID)
 	if err != nil {
 		return err
 	}
-	n.Add(it.Seq, b.now)
-	if n.Since != 0 && b.now-n.Since >= it.Gap {
-		n.GiveUp()
-		if err := b.debt(ev.GetSource(), "", ev.GetId()); err != nil {
+	if ev.GetAction() == eventv1.Action_ACTION_SUBTREE_DELETED && st.Item.Occurred != 0 {
+		// What it says about the members holds by its time, whatever is known of the container itself.
+		if err := b.sweepMembers(ctx, doc, ev, traced, st.Item); err != nil {
 			return err
 		}
 	}
-	return b.tx.SetNumbers(ctx, ev.GetSource(), n)
-}
-
-// expire decides on a document whose time has come.
-func (b *batch) expire(ctx context.Context, key string) error {
-	state, err := b.tx.Document(ctx, key)
-	if err != nil {
-		return err
-	}
-	source, document := splitKey(key)
-	d := Expire(&state, b.now)
-	if err := b.carryOut(ctx, source, document, d); err != nil {
-		return err
-	}
-	return b.tx.SetDocument(ctx, key, b.in.Partition, state)
-}
-
-// carryOut turns a decision into outputs and records.
-func (b *batch) carryOut(ctx context.Context, source, document string, d Decision) error {
-	for _, it := range d.Stale {
-		ev, traced, held, err := b.take(ctx, it.ID)
-		if err != nil {
-			return err
-		}
-		trace.SpanFromContext(traced).AddEvent("stale")
-		b.counts[[2]string{source, "stale"}]++
-		r := &sequencerv1.EventRecord{Id: ev.GetId(), Outcome: sequencerv1.Outcome_OUTCOME_STALE, Reason: "older than what is known of the document", DecidedAt: timestamppb.New(b.in.Now)}
-		if !held.IsZero() {
-			r.Reason = "a newer state of the document came while it was held"
-		}
-		if err := b.tx.SetRecord(ctx, r, b.in.Now); err != nil {
-			return err
-		}
-	}
-	for _, e := range d.Emits {
-		if err := b.emit(ctx, source, document, e); err != nil {
-			return err
-		}
-	}
-	if d.Ask {
-		return b.debt(source, document, "")
-	}
-	return nil
+	trace.SpanFromContext(traced).AddEvent("stale", trace.WithAttributes(attribute.String("reason", st.Reason)))
+	b.counts[[2]string{doc.source, "stale"}]++
+	return b.tx.SetRecord(ctx, &sequencerv1.EventRecord{Id: ev.GetId(), Outcome: sequencerv1.Outcome_OUTCOME_STALE, Reason: st.Reason, DecidedAt: timestamppb.New(b.in.Now)}, b.in.Now)
 }
 
 // emit passes an event on.
-func (b *batch) emit(ctx context.Context, source, document string, e Emit) error {
+func (b *batch) emit(ctx context.Context, doc *document, e Emit) error {
 	ev, traced, held, err := b.take(ctx, e.Item.ID)
 	if err != nil {
 		return err
 	}
-	out, err := events.Output(kafka.TopicChanged, source, document, &eventv1.Change{Event: ev, Revision: e.Revision, Refetch: e.Refetch, Gap: e.Gap})
+	subtree := ev.GetAction() == eventv1.Action_ACTION_SUBTREE_DELETED
+	if subtree || e.Item.Cascade {
+		if err := b.sweepMembers(ctx, doc, ev, traced, e.Item); err != nil {
+			return err
+		}
+	}
+	if subtree { // the members' deletions follow, each in its own order: this one is about the container alone
+		ev = proto.CloneOf(ev)
+		ev.Action = eventv1.Action_ACTION_DELETED
+	}
+	out, err := events.Output(kafka.TopicChanged, doc.source, doc.id, &eventv1.Change{Event: ev, Revision: e.Revision, Refetch: e.Refetch, Gap: e.Gap})
 	if err != nil {
 		return err
 	}
@@ -182,7 +239,7 @@ func (b *batch) emit(ctx context.Context, source, document string, e Emit) error
 	} else {
 		trace.SpanFromContext(traced).AddEvent("emitted", trace.WithAttributes(attribute.String("reason", e.Reason), attribute.Int64("revision", e.Revision)))
 	}
-	b.counts[[2]string{source, name}]++
+	b.counts[[2]string{doc.source, name}]++
 	out.Context = traced
 	b.res.Outputs = append(b.res.Outputs, out)
 	return b.tx.SetRecord(ctx, r, b.in.Now)
@@ -197,9 +254,10 @@ func (b *batch) take(ctx context.Context, id string) (*eventv1.Event, context.Co
 	if err != nil {
 		return nil, nil, time.Time{}, fmt.Errorf("release %s: %w", id, err)
 	}
+	b.totals.Held--
 	ev := &eventv1.Event{}
 	if err := proto.Unmarshal(h.Event, ev); err != nil {
-		return nil, nil, time.Time{}, fmt.Errorf("decode held event %s: %w", id, err)
+		return nil, nil, time.Time{}, fmt.Errorf("decode held event %s: %w", id, errors.New("it is no event"))
 	}
 	return ev, stage.Extract(context.Background(), h.Headers), h.At, nil
 }
@@ -213,6 +271,7 @@ func (b *batch) hold(ctx context.Context, rec stage.Record, ev *eventv1.Event) e
 	if err := b.tx.Hold(ctx, ev.GetId(), Held{Event: rec.Value, Headers: headers, At: b.in.Now}); err != nil {
 		return err
 	}
+	b.totals.Held++
 	return b.tx.SetRecord(ctx, &sequencerv1.EventRecord{Id: ev.GetId(), Outcome: sequencerv1.Outcome_OUTCOME_HELD, Reason: "waits for a missing predecessor", DecidedAt: timestamppb.New(b.in.Now)}, b.in.Now)
 }
 

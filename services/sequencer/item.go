@@ -1,6 +1,8 @@
 package sequencer
 
 import (
+	"encoding/binary"
+	"slices"
 	"strings"
 
 	eventv1 "github.com/hookmesh/hookmesh/gen/hookmesh/event/v1"
@@ -15,14 +17,24 @@ var modes = map[eventv1.OrderingMode]Mode{
 func itemOf(ev *eventv1.Event) Item {
 	it := Item{
 		ID: ev.GetId(), Mode: modes[ev.GetOrdering()], Seq: ev.GetSequence(), HasSeq: ev.Sequence != nil,
-		State: ev.GetOrigin() == eventv1.Origin_ORIGIN_POLL || ev.GetOrigin() == eventv1.Origin_ORIGIN_DEBT,
-		Gap:   ev.GetGapTimeoutMs() * 1000,
+		State:   ev.GetOrigin() == eventv1.Origin_ORIGIN_POLL || ev.GetOrigin() == eventv1.Origin_ORIGIN_DEBT,
+		Cascade: ev.GetOrigin() == eventv1.Origin_ORIGIN_CASCADE,
+		Gap:     ev.GetGapTimeoutMs() * 1000, Containers: ev.GetContainers(),
 	}
 	if it.Gap <= 0 {
 		it.Gap = DefaultGapTimeout.Microseconds()
 	}
+	if len(ev.GetContentHash()) >= 8 && !it.State {
+		it.Hash = binary.BigEndian.Uint64(ev.GetContentHash())
+	}
 	if ev.GetOccurredAt() != nil {
 		it.Occurred = ev.GetOccurredAt().AsTime().UnixMicro()
+	}
+	if ev.GetReceivedAt() != nil {
+		it.Received = ev.GetReceivedAt().AsTime().UnixMicro()
+	}
+	if it.Cascade && it.Occurred == 0 {
+		it.Occurred, it.Doubt = it.Received, true
 	}
 	switch ev.GetAction() {
 	case eventv1.Action_ACTION_CREATED:
@@ -39,4 +51,20 @@ func itemOf(ev *eventv1.Event) Item {
 func splitKey(key string) (source, document string) {
 	source, document, _ = strings.Cut(key, "/")
 	return source, document
+}
+
+// liesIn says whether a document lies in a container: because an event said so, or by its id.
+func liesIn(document string, in []string, container string) bool {
+	return slices.Contains(in, container) || strings.HasPrefix(document, container+"/")
+}
+
+// containersOf lists what a document lies in: what is said, and every part of its id that ends before a slash.
+func containersOf(document string, said []string) []string {
+	all := slices.Clone(said)
+	for i, r := range document {
+		if r == '/' && i > 0 && !slices.Contains(all, document[:i]) {
+			all = append(all, document[:i])
+		}
+	}
+	return all
 }

@@ -168,7 +168,9 @@ func initSequencer(ctx context.Context, m *Mesh) error {
 		return err
 	}
 	m.closers = append(m.closers, store.Close)
-	service, err := sequencer.New(store, sequencer.Config{}, m.tel.Named("sequencer"))
+	service, err := sequencer.New(store, m.log, sequencer.Config{
+		MaxHeld: m.cfg.Sequencer.MaxHeld, MaxHeldTotal: m.cfg.Sequencer.MaxHeldTotal, TombstoneTTL: m.cfg.Sequencer.TombstoneTTL,
+	}, m.tel.Named("sequencer"), m.opts.Now)
 	if err != nil {
 		return err
 	}

@@ -42,7 +42,8 @@ CREATE TABLE events (
 	record   BLOB    NOT NULL
 );
 CREATE INDEX events_document ON events (source, document, seq);
-CREATE INDEX events_at ON events (at);`}
+CREATE INDEX events_at ON events (at);`, `
+ALTER TABLE newest ADD COLUMN polled INTEGER NOT NULL DEFAULT 0;`}
 
 // Store is dedupe.Store over SQLite.
 type Store struct {
@@ -93,17 +94,26 @@ func (t tx) Remember(ctx context.Context, key dedupe.Key, f dedupe.First) error 
 
 func (t tx) Newest(ctx context.Context, document []byte, now time.Time) (*dedupe.Newest, error) {
 	var n dedupe.Newest
-	err := t.QueryRowContext(ctx, `SELECT event, hash, version, deleted FROM newest WHERE document = ? AND expires > ?`, document, now.UnixMicro()).
-		Scan(&n.EventID, &n.Hash, &n.Version, &n.Deleted)
+	var polled, expires int64
+	err := t.QueryRowContext(ctx, `SELECT event, hash, version, deleted, polled, expires FROM newest WHERE document = ? AND expires > ?`, document, now.UnixMicro()).
+		Scan(&n.EventID, &n.Hash, &n.Version, &n.Deleted, &polled, &expires)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
+	}
+	n.Expires = time.UnixMicro(expires)
+	if polled != 0 {
+		n.Polled = time.UnixMicro(polled)
 	}
 	return &n, err
 }
 
 func (t tx) SetNewest(ctx context.Context, document []byte, n dedupe.Newest) error {
-	_, err := t.ExecContext(ctx, `INSERT OR REPLACE INTO newest (document, event, hash, version, deleted, expires) VALUES (?, ?, ?, ?, ?, ?)`,
-		document, n.EventID, n.Hash, n.Version, n.Deleted, n.Expires.UnixMicro())
+	polled := int64(0)
+	if !n.Polled.IsZero() {
+		polled = n.Polled.UnixMicro()
+	}
+	_, err := t.ExecContext(ctx, `INSERT OR REPLACE INTO newest (document, event, hash, version, deleted, polled, expires) VALUES (?, ?, ?, ?, ?, ?, ?)`,
+		document, n.EventID, n.Hash, n.Version, n.Deleted, polled, n.Expires.UnixMicro())
 	return err
 }
 

@@ -22,6 +22,8 @@ type Config struct {
 	Embedding Embedding `yaml:"embedding"`
 	// Gateway tunes the edge.
 	Gateway Gateway `yaml:"gateway"`
+	// Sequencer bounds what waits for its order, and for how long deletions are remembered.
+	Sequencer Sequencer `yaml:"sequencer"`
 	// Embedder tunes how documents are fetched and embedded.
 	Embedder Embedder `yaml:"embedder"`
 	// Reconciler tunes what makes up for missed webhooks.

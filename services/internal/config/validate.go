@@ -128,6 +128,7 @@ func (c *checker) validate(cfg *Config) {
 	c.oneOf("telemetry.log_format", cfg.Telemetry.LogFormat, "auto", "text", "json")
 	c.embedding(cfg.Embedding)
 	c.reconciler(cfg.Reconciler)
+	c.sequencer(cfg.Sequencer)
 	for name, addr := range cfg.Services {
 		c.oneOf("services."+name, name, ServiceNames()...)
 		c.listen("services."+name, addr, true)

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -40,7 +39,26 @@ CREATE TABLE events (
 	at     INTEGER NOT NULL,
 	record BLOB    NOT NULL
 ) WITHOUT ROWID;
-CREATE INDEX events_at ON events (at);`}
+CREATE INDEX events_at ON events (at);`, `
+ALTER TABLE documents ADD COLUMN held INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX documents_held ON documents (due) WHERE held > 0;
+CREATE TABLE members (
+	container TEXT NOT NULL,
+	key       TEXT NOT NULL,
+	PRIMARY KEY (container, key)
+) WITHOUT ROWID;
+CREATE INDEX members_key ON members (key);
+CREATE TABLE graves (
+	container TEXT PRIMARY KEY,
+	time      INTEGER NOT NULL,
+	at        INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX graves_at ON graves (at);
+CREATE TABLE partitions (
+	partition INTEGER PRIMARY KEY,
+	held      INTEGER NOT NULL,
+	floor     INTEGER NOT NULL
+);`}
 
 // Store is sequencer.Store over SQLite.
 type Store struct {
@@ -89,12 +107,75 @@ func (t tx) SetDocument(ctx context.Context, key string, partition int, s sequen
 	if err != nil {
 		return fmt.Errorf("encode state: %w", err)
 	}
-	_, err = t.ExecContext(ctx, `INSERT OR REPLACE INTO documents (key, partition, due, state) VALUES (?, ?, ?, ?)`, key, partition, s.Due(), raw)
+	_, err = t.ExecContext(ctx, `INSERT OR REPLACE INTO documents (key, partition, due, held, state) VALUES (?, ?, ?, ?, ?)`, key, partition, s.Due(), len(s.Held), raw)
+	return err
+}
+
+func (t tx) Forget(ctx context.Context, key string) error {
+	if _, err := t.ExecContext(ctx, `DELETE FROM documents WHERE key = ?`, key); err != nil {
+		return err
+	}
+	_, err := t.ExecContext(ctx, `DELETE FROM members WHERE key = ?`, key)
+	return err
+}
+
+func (t tx) SetContainers(ctx context.Context, key string, containers []string) error {
+	if _, err := t.ExecContext(ctx, `DELETE FROM members WHERE key = ?`, key); err != nil {
+		return err
+	}
+	for _, c := range containers {
+		if _, err := t.ExecContext(ctx, `INSERT OR IGNORE INTO members (container, key) VALUES (?, ?)`, c, key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t tx) Members(ctx context.Context, container, after string, limit int) ([]string, error) {
+	return t.keys(ctx, `SELECT key FROM members WHERE container = ? AND key > ?
+		UNION SELECT key FROM documents WHERE key > ? AND key < ? ORDER BY key LIMIT ?`,
+		container, after, max(after, container+"/"), container+"0", limit) // 0 is the character after the slash
+}
+
+func (t tx) HasGraves(ctx context.Context, source string) (bool, error) {
+	var found bool
+	err := t.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM graves WHERE container > ? AND container < ?)`, source+"/", source+"0").Scan(&found)
+	return found, err
+}
+
+func (t tx) Grave(ctx context.Context, container string) (g sequencer.Grave, err error) {
+	err = t.QueryRowContext(ctx, `SELECT time, at FROM graves WHERE container = ?`, container).Scan(&g.Time, &g.At)
+	if errors.Is(err, sql.ErrNoRows) {
+		return sequencer.Grave{}, nil
+	}
+	return g, err
+}
+
+func (t tx) SetGrave(ctx context.Context, container string, g sequencer.Grave) error {
+	_, err := t.ExecContext(ctx, `INSERT OR REPLACE INTO graves (container, time, at) VALUES (?, ?, ?)`, container, g.Time, g.At)
+	return err
+}
+
+func (t tx) Totals(ctx context.Context, partition int) (n sequencer.Totals, err error) {
+	err = t.QueryRowContext(ctx, `SELECT held, floor FROM partitions WHERE partition = ?`, partition).Scan(&n.Held, &n.Floor)
+	if errors.Is(err, sql.ErrNoRows) {
+		return sequencer.Totals{}, nil
+	}
+	return n, err
+}
+
+func (t tx) SetTotals(ctx context.Context, partition int, n sequencer.Totals) error {
+	_, err := t.ExecContext(ctx, `INSERT OR REPLACE INTO partitions (partition, held, floor) VALUES (?, ?, ?)`, partition, n.Held, n.Floor)
 	return err
 }
 
 func (t tx) Due(ctx context.Context, partition int, now time.Time, limit int) ([]string, error) {
-	rows, err := t.QueryContext(ctx, `SELECT key FROM documents WHERE partition = ? AND due > 0 AND due <= ? ORDER BY due LIMIT ?`, partition, now.UnixMicro(), limit)
+	return t.keys(ctx, `SELECT key FROM documents WHERE partition = ? AND due > 0 AND due <= ? ORDER BY due LIMIT ?`, partition, now.UnixMicro(), limit)
+}
+
+// keys reads a column of keys.
+func (t tx) keys(ctx context.Context, query string, args ...any) ([]string, error) {
+	rows, err := t.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -133,6 +214,9 @@ func (t tx) Release(ctx context.Context, id string) (sequencer.Held, error) {
 	var headers []byte
 	var at int64
 	err := t.QueryRowContext(ctx, `DELETE FROM held WHERE event = ? RETURNING record, headers, at`, id).Scan(&h.Event, &headers, &at)
+	if errors.Is(err, sql.ErrNoRows) {
+		return h, sequencer.ErrNotFound
+	}
 	if err != nil {
 		return h, err
 	}
@@ -154,14 +238,6 @@ func (t tx) SetNumbers(ctx context.Context, source string, n sequencer.Numbers) 
 	return err
 }
 
-func (t tx) Record(ctx context.Context, id string) (*sequencerv1.EventRecord, error) {
-	r, err := event(ctx, t, id)
-	if errors.Is(err, sequencer.ErrNotFound) {
-		return nil, nil
-	}
-	return r, err
-}
-
 func (t tx) SetRecord(ctx context.Context, r *sequencerv1.EventRecord, now time.Time) error {
 	raw, err := proto.Marshal(r)
 	if err != nil {
@@ -171,8 +247,11 @@ func (t tx) SetRecord(ctx context.Context, r *sequencerv1.EventRecord, now time.
 	return err
 }
 
-func (t tx) Expire(ctx context.Context, before time.Time, limit int) error {
-	_, err := t.ExecContext(ctx, `DELETE FROM events WHERE id IN (SELECT id FROM events WHERE at <= ? ORDER BY at LIMIT ?)`, before.UnixMicro(), limit)
+func (t tx) Expire(ctx context.Context, records, graves time.Time, limit int) error {
+	if _, err := t.ExecContext(ctx, `DELETE FROM events WHERE id IN (SELECT id FROM events WHERE at <= ? ORDER BY at LIMIT ?)`, records.UnixMicro(), limit); err != nil {
+		return err
+	}
+	_, err := t.ExecContext(ctx, `DELETE FROM graves WHERE container IN (SELECT container FROM graves WHERE at <= ? ORDER BY at LIMIT ?)`, graves.UnixMicro(), limit)
 	return err
 }
 
@@ -205,28 +284,47 @@ func event(ctx context.Context, q queryer, id string) (*sequencerv1.EventRecord,
 
 // Waiting implements sequencer.Store.
 func (s *Store) Waiting(ctx context.Context, source string, limit int) (map[string]sequencer.State, []string, error) {
-	rows, err := s.db.Read.QueryContext(ctx, `SELECT key, state FROM documents WHERE due > 0 ORDER BY due`)
+	rows, err := s.db.Read.QueryContext(ctx, `SELECT key, state FROM documents WHERE held > 0 AND (? = '' OR key > ? AND key < ?) ORDER BY due LIMIT ?`,
+		source, source+"/", source+"0", limit)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer func() { _ = rows.Close() }()
 	states, keys := map[string]sequencer.State{}, []string(nil)
-	for rows.Next() && len(keys) < limit {
+	for rows.Next() {
 		var key string
 		var raw []byte
 		var st sequencer.State
 		if err := rows.Scan(&key, &raw); err != nil {
 			return nil, nil, err
 		}
-		if source != "" && !strings.HasPrefix(key, source+"/") {
-			continue
-		}
 		if err := json.Unmarshal(raw, &st); err != nil {
 			return nil, nil, fmt.Errorf("decode state: %w", err)
 		}
-		if len(st.Held) > 0 {
-			keys, states[key] = append(keys, key), st
-		}
+		keys, states[key] = append(keys, key), st
 	}
 	return states, keys, rows.Err()
+}
+
+// Numbers implements sequencer.Store.
+func (s *Store) Numbers(ctx context.Context, source string) (map[string]sequencer.Numbers, error) {
+	rows, err := s.db.Read.QueryContext(ctx, `SELECT name, numbers FROM sources WHERE ? = '' OR name = ?`, source, source)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }()
+	all := map[string]sequencer.Numbers{}
+	for rows.Next() {
+		var name string
+		var raw []byte
+		var n sequencer.Numbers
+		if err := rows.Scan(&name, &raw); err != nil {
+			return nil, err
+		}
+		if err := json.Unmarshal(raw, &n); err != nil {
+			return nil, fmt.Errorf("decode numbers of %s: %w", name, err)
+		}
+		all[name] = n
+	}
+	return all, rows.Err()
 }
