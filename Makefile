@@ -36,6 +36,11 @@ up: build ## Leave a server running on 127.0.0.1:8080 (docs/example.yaml, data u
 test: ## Every test that needs nothing but Go, with the race detector where a C compiler is there
 	./scripts/test.sh
 
+.PHONY: test-kafka
+test-kafka: ## The stages and one round trip over real Apache Kafka (needs Java 17 and Maven)
+	cd services && go test -tags kafka -run 'Apache|Rolling' -timeout 8m ./internal/kafka/
+	cd e2e && go test -tags kafka -run 'ApacheKafka' -timeout 5m ./topology/
+
 .PHONY: bench
 bench: build ## Throughput, latency, memory and size, as ratios to a baseline in the same run
 	cd e2e && go test -run '^$$' -bench . -benchtime 1x -timeout 20m ./bench/...

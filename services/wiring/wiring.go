@@ -183,24 +183,25 @@ func (m *Mesh) httpAddr() string {
 
 // startLog connects to Kafka, or starts the broker inside, and creates the topics.
 func (m *Mesh) startLog(ctx context.Context) error {
-	brokers, retention, deadRetention := m.cfg.Kafka.Brokers, m.cfg.Kafka.Retention, 30*24*time.Hour
-	if len(brokers) == 0 {
+	if len(m.cfg.Kafka.Brokers) == 0 {
 		broker, err := embedded.Start(filepath.Join(m.cfg.DataDir, "kafka"))
 		if err != nil {
 			return err
 		}
 		m.closers = append(m.closers, func() error { broker.Close(); return nil })
-		brokers, retention, deadRetention = broker.Addrs(), -1, -1 // trimmed by what was processed instead
+		m.cfg.Kafka.Brokers = broker.Addrs()
+		m.cfg.Kafka.Retention, m.cfg.Kafka.DeadRetention = -1, -1 // trimmed by what was processed instead
 		m.work = append(m.work, task{"trim", func(ctx context.Context) error { return m.log.KeepTrimmed(ctx, broker, m.readers, m.tel.Logger) }})
 	}
-	m.log = kafka.NewLog(kafka.Config{Brokers: brokers, Partitions: m.cfg.Kafka.Partitions}, m.tel)
+	log, err := OpenLog(m.cfg.Kafka, m.tel)
+	if err != nil {
+		return err
+	}
+	m.log = log
 	m.closers = append(m.closers, func() error { m.log.Close(); return nil })
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	rf := m.cfg.Kafka.ReplicationFactor
-	return m.log.EnsureTopics(ctx, kafka.Topics{
-		ReplicationFactor: rf, MinInSyncReplicas: max(1, rf-1), Retention: retention, DeadRetention: deadRetention,
-	})
+	return m.log.EnsureTopics(ctx, Topics(m.cfg.Kafka))
 }
 
 // startRPC makes the server on which the services register, and the connections by which they find each other.

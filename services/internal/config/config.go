@@ -63,6 +63,14 @@ type Kafka struct {
 	// Retention of the events' topics on real brokers; 0: 48 h. An outage of a service that lasts longer loses events. The
 	// embedded broker keeps what is not processed, however long that takes.
 	Retention time.Duration `yaml:"retention"`
+	// MinInSyncReplicas is how many replicas must have a record before it counts as written; 0: one less than ReplicationFactor, at least 1.
+	MinInSyncReplicas int `yaml:"min_in_sync_replicas"`
+	// DeadRetention of the dead letters' topic; 0: 30 days.
+	DeadRetention time.Duration `yaml:"dead_retention"`
+	// TLS says whether and how the brokers are reached over TLS.
+	TLS KafkaTLS `yaml:"tls"`
+	// SASL is how the mesh proves to the brokers who it is.
+	SASL KafkaSASL `yaml:"sasl"`
 }
 
 // Store is where the services keep their state.
@@ -121,7 +129,7 @@ func Default() Config {
 		GRPC:      Listen{Listen: "127.0.0.1:9090"},
 		Admin:     Listen{Listen: "127.0.0.1:9100"},
 		DataDir:   "./data",
-		Kafka:     Kafka{Retention: 48 * time.Hour},
+		Kafka:     Kafka{Retention: 48 * time.Hour, DeadRetention: 30 * 24 * time.Hour},
 		Embedding: Embedding{Provider: "embedded"},
 		Gateway:   Gateway{MaxInFlight: 1024, SpoolBytes: 1 << 30},
 		Embedder:  Embedder{Workers: 2, Tries: 3},
@@ -142,6 +150,9 @@ func (c *Config) complete() {
 	}
 	choose(&c.Kafka.Partitions, 4, 32)
 	choose(&c.Kafka.ReplicationFactor, 1, 3)
+	if c.Kafka.MinInSyncReplicas == 0 {
+		c.Kafka.MinInSyncReplicas = max(1, c.Kafka.ReplicationFactor-1)
+	}
 	if c.Gateway.Durability == "" {
 		c.Gateway.Durability = "broker"
 		if embedded {

@@ -116,6 +116,7 @@ func (c *checker) validate(cfg *Config) {
 	if cfg.Kafka.Retention < time.Hour {
 		c.report("kafka.retention", "%s is less than 1h", cfg.Kafka.Retention)
 	}
+	c.kafka(cfg.Kafka)
 	if cfg.Store.DSN != "" {
 		c.report("store.dsn", "only SQLite under data_dir is supported by this version; leave it empty")
 	}

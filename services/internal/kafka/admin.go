@@ -32,19 +32,11 @@ func Names() []string {
 func (l *Log) EnsureTopics(ctx context.Context, t Topics) error {
 	var missing []kafkago.TopicConfig
 	for _, name := range Names() {
-		retention := t.Retention
-		if name == TopicDead {
-			retention = t.DeadRetention
+		cfg := kafkago.TopicConfig{Topic: name, NumPartitions: l.partitions, ReplicationFactor: t.ReplicationFactor}
+		for key, value := range t.settings(name) {
+			cfg.ConfigEntries = append(cfg.ConfigEntries, kafkago.ConfigEntry{ConfigName: key, ConfigValue: value})
 		}
-		missing = append(missing, kafkago.TopicConfig{
-			Topic: name, NumPartitions: l.partitions, ReplicationFactor: t.ReplicationFactor,
-			ConfigEntries: []kafkago.ConfigEntry{
-				{ConfigName: "retention.ms", ConfigValue: retentionMs(retention)},
-				{ConfigName: "min.insync.replicas", ConfigValue: strconv.Itoa(t.MinInSyncReplicas)},
-				{ConfigName: "max.message.bytes", ConfigValue: strconv.Itoa(MaxRecordBytes)},
-				{ConfigName: "cleanup.policy", ConfigValue: "delete"},
-			},
-		})
+		missing = append(missing, cfg)
 	}
 	res, err := l.client.CreateTopics(ctx, &kafkago.CreateTopicsRequest{Topics: missing})
 	if err != nil {

@@ -2,13 +2,13 @@ package kafka
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
 	"time"
 
 	kafkago "github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/sasl"
 	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/errgroup"
 
@@ -21,6 +21,8 @@ const (
 	requestTimeout = 15 * time.Second
 	// metadataTTL bounds how long a moved leader goes unnoticed (kafka-go issues 1221, 1413).
 	metadataTTL = 5 * time.Second
+	// firstResend and longestResend bound the pauses before a refused request is sent again.
+	firstResend, longestResend = 20 * time.Millisecond, 500 * time.Millisecond
 	// fetchBytes bounds one fetch. A record larger than that still comes, alone.
 	fetchBytes = 8 << 20
 	// produceRecords and produceBytes bound one produce request.
@@ -47,14 +49,16 @@ type Config struct {
 	Brokers []string
 	// Partitions is how many partitions every topic has.
 	Partitions int
-	// TLS, if not nil, is used for every connection.
-	TLS *tls.Config
+	// Dial, if not nil, makes every connection: over TLS, say.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// SASL, if not nil, is how every connection is authenticated.
+	SASL sasl.Mechanism
 }
 
 // NewLog returns a log. It does not connect yet; Close releases its connections.
 func NewLog(cfg Config, tel telemetry.Telemetry) *Log {
 	transport := &kafkago.Transport{
-		MetadataTTL: metadataTTL, DialTimeout: 5 * time.Second, IdleTimeout: time.Minute, ClientID: "hookmesh", TLS: cfg.TLS,
+		MetadataTTL: metadataTTL, DialTimeout: 5 * time.Second, IdleTimeout: time.Minute, ClientID: "hookmesh", Dial: cfg.Dial, SASL: cfg.SASL,
 	}
 	return &Log{
 		client:     &kafkago.Client{Addr: kafkago.TCP(cfg.Brokers...), Timeout: requestTimeout, Transport: transport},
@@ -64,17 +68,17 @@ func NewLog(cfg Config, tel telemetry.Telemetry) *Log {
 		balancer:  kafkago.Murmur2Balancer{Consistent: true},
 		tracer:    tel.Tracer("github.com/hookmesh/hookmesh/services/internal/kafka"),
 		transport: transport,
-		dialer:    &kafkago.Dialer{Timeout: 5 * time.Second, ClientID: "hookmesh", TLS: cfg.TLS},
+		dialer:    &kafkago.Dialer{Timeout: 5 * time.Second, ClientID: "hookmesh", DialFunc: cfg.Dial, SASLMechanism: cfg.SASL},
 	}
 }
 
 // Close closes idle connections.
 func (l *Log) Close() { l.transport.CloseIdleConnections() }
 
-// Ping asks a broker for its metadata.
+// Ping asks a broker what it can do. Metadata would come out of the client's own memory, also when no broker answers.
 func (l *Log) Ping(ctx context.Context) error {
-	if _, err := l.client.Metadata(ctx, &kafkago.MetadataRequest{Topics: []string{TopicAccepted}}); err != nil {
-		return fmt.Errorf("ask Kafka at %v for metadata: %w", l.brokers, err)
+	if _, err := l.client.ApiVersions(ctx, &kafkago.ApiVersionsRequest{}); err != nil {
+		return fmt.Errorf("ask Kafka at %v: %w", l.brokers, err)
 	}
 	return nil
 }
@@ -115,29 +119,57 @@ func (l *Log) Produce(ctx context.Context, outputs []stage.Output) error {
 // write sends the outputs of one partition in bounded requests.
 func (l *Log) write(ctx context.Context, topic string, partition int, outputs []stage.Output) error {
 	for len(outputs) > 0 {
-		records, size := make([]kafkago.Record, 0, min(len(outputs), produceRecords)), 0
-		for _, out := range outputs {
-			n := len(out.Key) + len(out.Value)
-			if len(records) == produceRecords || (len(records) > 0 && size+n > produceBytes) {
+		n, size := 0, 0
+		for n < min(len(outputs), produceRecords) {
+			size += len(outputs[n].Key) + len(outputs[n].Value)
+			if n > 0 && size > produceBytes {
 				break
 			}
-			records, size = append(records, record(out)), size+n
+			n++
 		}
-		reqCtx, cancel := context.WithTimeout(ctx, requestTimeout)
-		res, err := l.client.Produce(reqCtx, &kafkago.ProduceRequest{
-			Topic: topic, Partition: partition, RequiredAcks: kafkago.RequireAll, Records: kafkago.NewRecordReader(records...),
-		})
-		cancel()
-		if err == nil {
-			err = errors.Join(res.Error, firstRecordError(res.RecordErrors))
+		if err := l.send(ctx, topic, partition, outputs[:n]); err != nil {
+			return fmt.Errorf("produce %d records to %s/%d: %w", n, topic, partition, err)
 		}
-		if err != nil {
-			return fmt.Errorf("produce %d records to %s/%d: %w", len(records), topic, partition, err)
-		}
-		outputs = outputs[len(records):]
+		outputs = outputs[n:]
 	}
 	return nil
 }
+
+// send writes one request. What a broker refuses for the moment (it is no longer the leader, or not yet; too few replicas are in sync) is
+// sent again, because the next answer is usually another one; the caller's next request waits, so that the order stays.
+func (l *Log) send(ctx context.Context, topic string, partition int, outputs []stage.Output) error {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	for delay := firstResend; ; delay = min(2*delay, longestResend) {
+		records := make([]kafkago.Record, len(outputs)) // a request consumes its records: each needs new ones
+		for i, out := range outputs {
+			records[i] = record(out)
+		}
+		res, err := l.client.Produce(ctx, &kafkago.ProduceRequest{
+			Topic: topic, Partition: partition, RequiredAcks: kafkago.RequireAll, Records: kafkago.NewRecordReader(records...),
+		})
+		if err == nil {
+			err = errors.Join(res.Error, firstRecordError(res.RecordErrors))
+		}
+		if err == nil {
+			return nil
+		}
+		l.forgetLeaders()
+		var refusal kafkago.Error
+		if !errors.As(err, &refusal) || !refusal.Temporary() {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(delay):
+		}
+	}
+}
+
+// forgetLeaders makes the next request ask for fresh metadata: the transport keeps a connection pool per address together with what it
+// knows of the cluster, and would believe it for as long as metadataTTL.
+func (l *Log) forgetLeaders() { l.transport.CloseIdleConnections() }
 
 func firstRecordError(byIndex map[int]error) error {
 	for i, err := range byIndex {

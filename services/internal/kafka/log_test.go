@@ -20,6 +20,25 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// opener starts a broker whose data is in dir, with the topics of the mesh, and says how to stop it.
+type opener func(t *testing.T, dir string) (*kafka.Log, func())
+
+// conformance is what every broker must do for the stages.
+func conformance(t *testing.T, open opener) {
+	for name, test := range map[string]func(*testing.T, opener){
+		"records survive the broker's restart in their order":                      recordsSurviveARestart,
+		"stages over the broker pass every record exactly once through rebalances": stagesPassRecordsOnce,
+		"topics are checked and put right except for the number of partitions":     topicsArePutRight,
+	} {
+		t.Run(name, func(t *testing.T) { test(t, open) })
+	}
+}
+
+func TestTheEmbeddedBroker(t *testing.T) { conformance(t, start) }
+
+// wanted is how the tests want their topics.
+var wanted = kafka.Topics{ReplicationFactor: 1, MinInSyncReplicas: 1, Retention: time.Hour, DeadRetention: time.Hour}
+
 // start runs an embedded broker with the topics of the mesh.
 func start(t *testing.T, dir string) (*kafka.Log, func()) {
 	t.Helper()
@@ -30,7 +49,7 @@ func start(t *testing.T, dir string) (*kafka.Log, func()) {
 	log := kafka.NewLog(kafka.Config{Brokers: broker.Addrs(), Partitions: 3}, telemetry.Nop())
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	if err := log.EnsureTopics(ctx, kafka.Topics{ReplicationFactor: 1, MinInSyncReplicas: 1, Retention: time.Hour, DeadRetention: time.Hour}); err != nil {
+	if err := log.EnsureTopics(ctx, wanted); err != nil {
 		t.Fatal(err)
 	}
 	return log, func() { log.Close(); broker.Close() }
@@ -45,14 +64,14 @@ func outputs(n int) []stage.Output {
 	return outs
 }
 
-func TestRecordsSurviveTheBrokersRestartInTheirOrder(t *testing.T) {
+func recordsSurviveARestart(t *testing.T, open opener) {
 	dir := t.TempDir()
-	log, stop := start(t, dir)
+	log, stop := open(t, dir)
 	if err := log.Produce(t.Context(), outputs(500)); err != nil {
 		t.Fatal(err)
 	}
 	stop()
-	log, stop = start(t, dir)
+	log, stop = open(t, dir)
 	defer stop()
 	total := 0
 	for p := range 3 {
@@ -135,9 +154,9 @@ func runner(t *testing.T, log *kafka.Log, dir, name, topic string, h stage.Handl
 }
 
 // Two members of the first group come and go while records flow through two stages; each record arrives exactly once.
-func TestStagesOverTheBrokerPassEveryRecordExactlyOnceThroughRebalances(t *testing.T) {
+func stagesPassRecordsOnce(t *testing.T, open opener) {
 	dir := t.TempDir()
-	log, stop := start(t, filepath.Join(dir, "kafka"))
+	log, stop := open(t, filepath.Join(dir, "kafka"))
 	defer stop()
 	const total = 3000
 	first, closeFirst := runner(t, log, dir, "first", kafka.TopicAccepted, pass{kafka.TopicUnique})
@@ -184,5 +203,28 @@ func TestStagesOverTheBrokerPassEveryRecordExactlyOnceThroughRebalances(t *testi
 	}
 	if len(sink.seen) != total {
 		t.Errorf("%d of %d records arrived", len(sink.seen), total)
+	}
+}
+
+func topicsArePutRight(t *testing.T, open opener) {
+	log, stop := open(t, t.TempDir())
+	defer stop()
+	longer := wanted
+	longer.Retention = 2 * time.Hour
+	found, err := log.CheckTopics(t.Context(), longer)
+	if err != nil || len(found) != 4 || found[0].Setting != "retention.ms" {
+		t.Fatalf("before: %v, %v", found, err)
+	}
+	changed, left, err := log.ApplyTopics(t.Context(), longer)
+	if err != nil || len(changed) != 4 || len(left) != 0 {
+		t.Fatalf("changed %v, left %v, %v", changed, left, err)
+	}
+	if found, err := log.CheckTopics(t.Context(), longer); err != nil || len(found) != 0 {
+		t.Errorf("after: %v, %v", found, err)
+	}
+	other := kafka.NewLog(kafka.Config{Brokers: []string{log.Addr().String()}, Partitions: 5}, telemetry.Nop())
+	defer other.Close()
+	if _, left, err := other.ApplyTopics(t.Context(), longer); err != nil || len(left) != 5 {
+		t.Errorf("five partitions were wanted where there are three: left %v, %v", left, err)
 	}
 }

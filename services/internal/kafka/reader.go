@@ -43,12 +43,14 @@ func (r *partitionReader) fill(ctx context.Context, wait time.Duration) error {
 		Topic: r.topic, Partition: r.partition, Offset: r.offset, MinBytes: 1, MaxBytes: fetchBytes, MaxWait: max(wait, time.Millisecond),
 	})
 	if err != nil {
+		r.log.forgetLeaders()
 		return fmt.Errorf("fetch %s/%d from offset %d: %w", r.topic, r.partition, r.offset, err)
 	}
 	if errors.Is(res.Error, kafkago.OffsetOutOfRange) {
 		return r.outOfRange(ctx)
 	}
 	if res.Error != nil {
+		r.log.forgetLeaders()
 		return fmt.Errorf("fetch %s/%d from offset %d: %w", r.topic, r.partition, r.offset, res.Error)
 	}
 	return r.read(res.Records)

@@ -1,0 +1,156 @@
+// Package topology runs the mesh as it runs in production, but on one machine and without containers: every service a process of its
+// own, real Apache Kafka, a proxy in front. Tests drive it, and `make mesh` lets a person look at it.
+package topology
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Process is a program that can be started, killed, frozen and started again. Its output goes to a file.
+type Process struct {
+	// Name is unique within a topology; its log is NAME.log.
+	Name string
+	// Args are the program and its arguments.
+	Args []string
+	// Env is added to the environment.
+	Env []string
+	// Dir holds the log.
+	Dir string
+
+	mu   sync.Mutex
+	cmd  *exec.Cmd
+	done chan struct{}
+}
+
+// Start starts it. It must not run.
+func (p *Process) Start() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cmd != nil {
+		return fmt.Errorf("%s runs already", p.Name)
+	}
+	log, err := os.OpenFile(p.Log(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("log of %s: %w", p.Name, err)
+	}
+	cmd := exec.CommandContext(context.Background(), p.Args[0], p.Args[1:]...)
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Env = append(os.Environ(), p.Env...)
+	if err := cmd.Start(); err != nil {
+		return errors.Join(fmt.Errorf("start %s: %w", p.Name, err), log.Close())
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = cmd.Wait() // it ends by a signal
+		_ = log.Close()
+	}()
+	p.cmd, p.done = cmd, done
+	return nil
+}
+
+// Log is where its output goes.
+func (p *Process) Log() string { return filepath.Join(p.Dir, p.Name+".log") }
+
+// Tail is the end of its log.
+func (p *Process) Tail() string {
+	raw, err := os.ReadFile(p.Log())
+	if err != nil {
+		return err.Error()
+	}
+	return string(raw[max(0, len(raw)-3000):])
+}
+
+// PID is its process id; 0: it does not run.
+func (p *Process) PID() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cmd == nil {
+		return 0
+	}
+	return p.cmd.Process.Pid
+}
+
+// Running says whether it runs.
+func (p *Process) Running() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cmd == nil {
+		return false
+	}
+	select {
+	case <-p.done:
+		return false
+	default:
+		return true
+	}
+}
+
+// Signal sends a signal: SIGSTOP and SIGCONT freeze and thaw it.
+func (p *Process) Signal(sig syscall.Signal) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cmd == nil {
+		return fmt.Errorf("%s does not run", p.Name)
+	}
+	return p.cmd.Process.Signal(sig)
+}
+
+// End sends a signal that ends it and waits, for at most patience, after which it is killed. It says how long it took.
+func (p *Process) End(sig syscall.Signal, patience time.Duration) time.Duration {
+	p.mu.Lock()
+	cmd, done := p.cmd, p.done
+	p.mu.Unlock()
+	if cmd == nil {
+		return 0
+	}
+	began := time.Now()
+	_ = cmd.Process.Signal(sig)
+	select {
+	case <-done:
+	case <-time.After(patience):
+		_ = cmd.Process.Kill()
+		<-done
+	}
+	p.mu.Lock()
+	p.cmd = nil
+	p.mu.Unlock()
+	return time.Since(began)
+}
+
+// FreePort is an address on 127.0.0.1 that was free a moment ago.
+func FreePort() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
+}
+
+// awaitPort waits until somebody listens.
+func awaitPort(ctx context.Context, p *Process, address string) error {
+	for {
+		dialer := net.Dialer{Timeout: time.Second}
+		conn, err := dialer.DialContext(ctx, "tcp", address)
+		if err == nil {
+			return conn.Close()
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s does not listen on %s: %w\n%s", p.Name, address, err, p.Tail())
+		case <-time.After(100 * time.Millisecond):
+		}
+		if !p.Running() {
+			return fmt.Errorf("%s ended by itself:\n%s", p.Name, p.Tail())
+		}
+	}
+}
