@@ -64,14 +64,21 @@ func (m *model) Embed(_ context.Context, texts []string) ([][]float32, error) {
 
 // letters keeps what was produced.
 type letters struct {
-	mu   sync.Mutex
-	outs []stage.Output
+	mu    sync.Mutex
+	outs  []stage.Output
+	debts int
 }
 
 func (l *letters) Produce(_ context.Context, outs []stage.Output) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.outs = append(l.outs, outs...)
+	for _, o := range outs {
+		if o.Topic == kafka.TopicDead {
+			l.outs = append(l.outs, o)
+		} else {
+			l.debts++
+		}
+	}
 	return nil
 }
 
@@ -116,7 +123,7 @@ func newBench(t testing.TB, dir string, content config.Content) *bench {
 		fetchers["s"] = c.Fetcher
 	}
 	b.service, err = embedder.New(embedder.Deps{Store: b.store, Model: b.model, Producer: b.dead, Telemetry: telemetry.Nop(), Now: b.now, Fetchers: fetchers},
-		embedder.Config{Workers: 2, Tries: 3})
+		embedder.Config{Workers: 2})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -297,6 +304,9 @@ func TestContentIsFetchedAndFailuresHaveTheirOwnEnds(t *testing.T) {
 	if b.dead.count() != 1 {
 		t.Errorf("%d dead letters: documents of a source that refuses us must wait", b.dead.count())
 	}
+	if b.dead.debts != 1 {
+		t.Errorf("%d debts: a breaker that closes is one", b.dead.debts)
+	}
 }
 
 // Changes come in any order and number, workers die in the middle: the newest revision stays, nothing goes back.
@@ -353,5 +363,52 @@ func TestNothingThatAPersonTypesBreaksASearch(t *testing.T) {
 	}
 	if _, err := b.service.ListDocuments(t.Context(), &embedderv1.ListDocumentsRequest{PageToken: "!!"}); err == nil {
 		t.Error("a bad page token was taken")
+	}
+}
+
+// An endpoint that is away uses up no tries once its breaker is open, and everything goes on when it is back.
+func TestDocumentsWaitWhileTheModelIsAway(t *testing.T) {
+	b := newBench(t, t.TempDir(), config.Content{})
+	defer func() { _ = b.store.Close() }()
+	fail := func(err error) { b.model.mu.Lock(); defer b.model.mu.Unlock(); b.model.fail = err }
+	fail(&embedding.Error{Err: fmt.Errorf("HTTP 503")})
+	defer b.running()()
+	const documents = 12
+	for i := range documents {
+		b.feed(t, change(fmt.Sprint("d", i), 1, up, "text"))
+	}
+	until(t, "the model is left alone", func() bool {
+		st, err := b.service.GetStatus(context.Background(), &embedderv1.GetStatusRequest{})
+		return err == nil && len(st.GetBreakers()) == 1 && st.GetBreakers()[0].GetModel() && len(st.GetBreakersOpen()) == 0
+	})
+	for range 200 { // far longer than three tries would take
+		b.wait(2 * time.Second)
+		<-time.After(time.Millisecond)
+	}
+	if n := b.dead.count(); n != 0 {
+		t.Fatalf("%d documents were given up because the model was away", n)
+	}
+	fail(nil)
+	until(t, "all are searchable", func() bool {
+		b.wait(time.Second)
+		_, _, n, _, err := b.store.Status(context.Background())
+		return err == nil && n == documents
+	})
+}
+
+// The very same change again, as a replay sends it twice, changes nothing that is known of it.
+func TestAChangeThatComesTwiceKeepsItsRecord(t *testing.T) {
+	b := newBench(t, t.TempDir(), config.Content{})
+	defer func() { _ = b.store.Close() }()
+	defer b.running()()
+	c := change("d", 3, up, "text")
+	b.feed(t, c)
+	until(t, "embedded", func() bool { d, _ := b.document("d"); return d.GetRevision() == 3 })
+	b.feed(t, c)
+	b.feed(t, change("d", 2, up, "older"))
+	for id, want := range map[string]embedderv1.Outcome{"d-3": embedderv1.Outcome_OUTCOME_EMBEDDED, "d-2": embedderv1.Outcome_OUTCOME_SUPERSEDED} {
+		if res, err := b.service.GetEvent(t.Context(), &embedderv1.GetEventRequest{Id: id}); err != nil || res.GetEvent().GetOutcome() != want {
+			t.Errorf("%s: %v, %v", id, res, err)
+		}
 	}
 }

@@ -31,11 +31,8 @@ var errBehind = errors.New("the source still serves an older version")
 // errNoContent says that there is no way to get the content.
 var errNoContent = errors.New("the event carries no content and the source has neither content.fetch nor a connector that fetches")
 
-// breakerError opens the breaker of a source.
-type breakerError struct{ error }
-
 // attempt does the work of a job.
-func (s *Service) attempt(ctx context.Context, job *Job) error {
+func (s *Service) attempt(ctx context.Context, job *Job, learned *visit) error {
 	ev := job.Change.GetEvent()
 	switch ev.GetAction() {
 	case eventv1.Action_ACTION_DELETED, eventv1.Action_ACTION_SUBTREE_DELETED:
@@ -44,18 +41,18 @@ func (s *Service) attempt(ctx context.Context, job *Job) error {
 			return s.remove(ctx, job)
 		}
 	}
-	doc, err := s.content(ctx, job)
+	doc, err := s.content(ctx, job, learned)
 	if errors.Is(err, connector.ErrGone) {
 		return s.remove(ctx, job)
 	}
 	if err != nil {
 		return err
 	}
-	return s.replace(ctx, job, doc)
+	return s.replace(ctx, job, doc, learned)
 }
 
 // content returns the document's content: what the event carries, or what the source serves now.
-func (s *Service) content(ctx context.Context, job *Job) (connector.Document, error) {
+func (s *Service) content(ctx context.Context, job *Job, learned *visit) (connector.Document, error) {
 	ev := job.Change.GetEvent()
 	c := ev.GetContent()
 	f := s.fetchers[job.Source]
@@ -68,9 +65,7 @@ func (s *Service) content(ctx context.Context, job *Job) (connector.Document, er
 	ctx, span := s.tracer.Start(ctx, "fetch", trace.WithSpanKind(trace.SpanKindClient))
 	defer span.End()
 	doc, err := f.Fetch(ctx, connector.Ref{ID: job.DocumentID, URL: c.GetUrl()})
-	if errors.Is(err, connector.ErrUnauthorized) {
-		return doc, &breakerError{err}
-	}
+	learned.fetched(err)
 	if err != nil {
 		return doc, err
 	}
@@ -103,7 +98,7 @@ var formats = map[eventv1.ContentFormat]extract.Format{
 }
 
 // replace makes a document's content searchable, embedding only what is new.
-func (s *Service) replace(ctx context.Context, job *Job, src connector.Document) error {
+func (s *Service) replace(ctx context.Context, job *Job, src connector.Document, learned *visit) error {
 	text, err := extract.Markdown(src.Format, src.Content)
 	if err != nil {
 		return &connector.Error{Permanent: true, Err: err}
@@ -114,7 +109,7 @@ func (s *Service) replace(ctx context.Context, job *Job, src connector.Document)
 	if err != nil {
 		return fmt.Errorf("read the document's vectors: %w", err)
 	}
-	counts, err := s.embed(ctx, src.Title, chunks, known)
+	counts, err := s.embed(ctx, src.Title, chunks, known, learned)
 	if err != nil {
 		return err
 	}
@@ -145,7 +140,7 @@ func (s *Service) replace(ctx context.Context, job *Job, src connector.Document)
 }
 
 // embed fills known with the vectors of the chunks that are not in it.
-func (s *Service) embed(ctx context.Context, title string, chunks []chunk.Chunk, known map[[32]byte][]float32) (Counts, error) {
+func (s *Service) embed(ctx context.Context, title string, chunks []chunk.Chunk, known map[[32]byte][]float32, learned *visit) (Counts, error) {
 	var counts Counts
 	var texts []string
 	var hashes [][32]byte
@@ -166,6 +161,7 @@ func (s *Service) embed(ctx context.Context, title string, chunks []chunk.Chunk,
 	ctx, span := s.tracer.Start(ctx, "embed", trace.WithAttributes(attribute.Int("hookmesh.chunks", len(texts)), attribute.String("hookmesh.model", s.deps.Model.Info().Name)))
 	defer span.End()
 	vectors, err := s.deps.Model.Embed(ctx, texts)
+	learned.embedded(err)
 	if e, ok := embedding.AsError(err); ok {
 		return counts, &connector.Error{Permanent: e.Permanent, RetryAfter: e.RetryAfter, Err: e}
 	}

@@ -5,7 +5,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"strings"
 	"sync"
 	"time"
@@ -50,22 +49,30 @@ type Deps struct {
 type Config struct {
 	// Workers is how many documents are worked on at once.
 	Workers int
-	// Tries is how often a change is tried before it becomes a dead letter.
-	Tries int
+	// Retry is how failures are tried again; Retries say it for sources that have a policy of their own.
+	Retry   Policy
+	Retries map[string]Policy
+	// Breaker says when an endpoint is left alone.
+	Breaker BreakerConfig
 	// MaxPending is how many jobs may wait before the stage stops reading; 0: 5,000.
 	MaxPending int64
 }
 
 const (
-	// lease is how long a job stays a worker's without a sign of life. After a crash its document waits that long.
-	lease = 10 * time.Second
-	// renewal is how often a worker gives one.
-	renewal = 3 * time.Second
-	// firstRetry and longestRetry bound the backoff between tries.
-	firstRetry   = time.Second
-	longestRetry = 5 * time.Minute
-	retention    = 7 * 24 * time.Hour
+	retention = 7 * 24 * time.Hour
 )
+
+func (c *Config) complete() {
+	if c.MaxPending == 0 {
+		c.MaxPending = 5000
+	}
+	if c.Retry == (Policy{}) {
+		c.Retry = Policy{Tries: 3, First: time.Second, Longest: 5 * time.Minute}
+	}
+	if c.Breaker == (BreakerConfig{}) {
+		c.Breaker = BreakerConfig{Failures: 5, First: 10 * time.Second, Longest: 10 * time.Minute}
+	}
+}
 
 // Service is the embedder: a stage (Handle), workers (Run) and its gRPC API.
 type Service struct {
@@ -75,6 +82,7 @@ type Service struct {
 	cfg      Config
 	fetchers map[string]connector.Fetcher
 	breakers *breakers
+	taking   sync.Mutex // held by the worker that takes a job: what a probe allows is one job, not one per worker
 	wake     chan struct{}
 	tracer   trace.Tracer
 	meters   meters
@@ -83,15 +91,14 @@ type Service struct {
 type meters struct {
 	freshness        metric.Float64Histogram
 	outcomes, chunks metric.Int64Counter
+	retries, breaks  metric.Int64Counter
 }
 
 // New returns the service.
 func New(deps Deps, cfg Config) (*Service, error) {
-	if cfg.MaxPending == 0 {
-		cfg.MaxPending = 5000
-	}
+	cfg.complete()
 	const scope = "github.com/hookmesh/hookmesh/services/embedder"
-	s := &Service{deps: deps, cfg: cfg, fetchers: deps.Fetchers, breakers: newBreakers(), wake: make(chan struct{}, 1), tracer: deps.Telemetry.Tracer(scope)}
+	s := &Service{deps: deps, cfg: cfg, fetchers: deps.Fetchers, breakers: newBreakers(cfg.Breaker, max(1, cfg.Workers)), wake: make(chan struct{}, 1), tracer: deps.Telemetry.Tracer(scope)}
 	var errs []error
 	meter := deps.Telemetry.Meter(scope)
 	var err error
@@ -99,6 +106,10 @@ func New(deps Deps, cfg Config) (*Service, error) {
 		metric.WithExplicitBucketBoundaries(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600))
 	errs = append(errs, err)
 	s.meters.outcomes, err = meter.Int64Counter("hookmesh.embedder.outcomes", metric.WithDescription("What became of changes, by source and outcome."))
+	errs = append(errs, err)
+	s.meters.retries, err = meter.Int64Counter("hookmesh.embedder.retries", metric.WithDescription("Failures after which a change is tried again, by source and whether it used up a try."))
+	errs = append(errs, err)
+	s.meters.breaks, err = meter.Int64Counter("hookmesh.embedder.breakers", metric.WithDescription("Breakers that opened or closed, by endpoint and state."))
 	errs = append(errs, err)
 	s.meters.chunks, err = meter.Int64Counter("hookmesh.embedder.chunks", metric.WithDescription("Chunks, by what was done: reused, new, removed."))
 	errs = append(errs, err)
@@ -148,10 +159,12 @@ func (s *Service) Handle(ctx context.Context, tx Tx, b stage.Batch) (stage.Resul
 	return res, tx.Expire(ctx, b.Now.Add(-retention), 1000)
 }
 
-// Gate blocks while too much work waits, so that the backlog stays in Kafka.
+// Gate blocks while too much work waits, so that the backlog stays in Kafka. Documents of a source that is left alone do not
+// count: they must not keep those of all others waiting.
 func (s *Service) Gate(ctx context.Context) error {
 	for {
-		full, err := s.deps.Store.Backlog(ctx, s.cfg.MaxPending)
+		waiting, _ := s.breakers.blocked(s.deps.Now())
+		full, err := s.deps.Store.Backlog(ctx, s.cfg.MaxPending, waiting)
 		if err != nil || !full {
 			return ctx.Err()
 		}
@@ -161,145 +174,6 @@ func (s *Service) Gate(ctx context.Context) error {
 		case <-time.After(200 * time.Millisecond):
 		}
 	}
-}
-
-func (s *Service) wakeUp() {
-	select {
-	case s.wake <- struct{}{}:
-	default:
-	}
-}
-
-// Run works on jobs until ctx ends.
-func (s *Service) Run(ctx context.Context) error {
-	var wg sync.WaitGroup
-	for range max(1, s.cfg.Workers) {
-		wg.Go(func() { s.work(ctx) })
-	}
-	wg.Wait()
-	return nil
-}
-
-// work is one worker: it takes what is due, and waits when nothing is.
-func (s *Service) work(ctx context.Context) {
-	for ctx.Err() == nil {
-		now := s.deps.Now()
-		closed := s.breakers.open(now)
-		job, err := s.deps.Store.Take(ctx, now, lease, closed)
-		if err != nil && ctx.Err() == nil {
-			s.deps.Telemetry.Logger.Error("taking a job failed", "error", err)
-		}
-		if job != nil {
-			s.wakeUp() // there may be more for the others
-			began := time.Now()
-			s.process(ctx, job)
-			if s.deps.Rest != nil {
-				s.deps.Rest(ctx, time.Since(began))
-			}
-			continue
-		}
-		s.sleep(ctx, now, closed, err != nil)
-	}
-}
-
-// sleep waits until a job is due, or one comes.
-func (s *Service) sleep(ctx context.Context, now time.Time, closed []string, failed bool) {
-	wait := time.Second
-	if due, err := s.deps.Store.NextDue(ctx, closed); err == nil && !due.IsZero() && !failed {
-		wait = min(wait, max(0, due.Sub(now)))
-	}
-	timer := time.NewTimer(max(wait, time.Millisecond))
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-s.wake:
-	case <-timer.C:
-	}
-}
-
-// process carries a job out, and decides what follows from a failure.
-func (s *Service) process(ctx context.Context, job *Job) {
-	ev := job.Change.GetEvent()
-	traced, span := s.tracer.Start(stage.Extract(ctx, job.Headers), "embedder.process", trace.WithAttributes(
-		attribute.String("hookmesh.event.id", ev.GetId()), attribute.String("hookmesh.source", job.Source), attribute.Int64("hookmesh.revision", job.Change.GetRevision()), attribute.Int("hookmesh.attempt", job.Attempts+1)))
-	defer span.End()
-	err := s.attemptUnderLease(traced, job)
-	var unauthorized *breakerError
-	switch {
-	case err == nil:
-		s.breakers.succeeded(job.Source)
-	case errors.Is(err, ErrSuperseded):
-		span.AddEvent("superseded")
-	case ctx.Err() != nil: // stopped in the middle: the lease ends and the job is taken again
-	case errors.As(err, &unauthorized):
-		span.RecordError(err)
-		at := s.breakers.failed(job.Source, s.deps.Now())
-		s.deps.Telemetry.Logger.ErrorContext(traced, "a source refuses our credentials; its documents wait", "source", job.Source, "until", at, "error", err)
-		s.report(traced, s.deps.Store.Retry(ctx, job, at, false, err.Error(), s.deps.Now()))
-	default:
-		span.RecordError(err)
-		s.fail(traced, job, err)
-	}
-}
-
-// attemptUnderLease does the work of a job and keeps it meanwhile. Losing it to a newer change or another worker ends the work.
-func (s *Service) attemptUnderLease(ctx context.Context, job *Job) error {
-	working, cancel := context.WithCancelCause(ctx)
-	var renewing sync.WaitGroup
-	renewing.Go(func() {
-		tick := time.NewTicker(renewal)
-		defer tick.Stop()
-		for {
-			select {
-			case <-working.Done():
-				return
-			case <-tick.C:
-			}
-			if err := s.deps.Store.Renew(working, job, s.deps.Now().Add(lease)); errors.Is(err, ErrSuperseded) {
-				cancel(err)
-			}
-		}
-	})
-	err := s.attempt(working, job)
-	if err != nil && ctx.Err() == nil && working.Err() != nil {
-		err = context.Cause(working)
-	}
-	cancel(nil)
-	renewing.Wait()
-	return err
-}
-
-func (s *Service) report(ctx context.Context, err error) {
-	if err != nil && !errors.Is(err, ErrSuperseded) && !errors.Is(err, context.Canceled) {
-		s.deps.Telemetry.Logger.ErrorContext(ctx, "the outcome of a job could not be stored; it is done again", "error", err)
-	}
-}
-
-// fail tries again later, or gives up: the dead letter is in Kafka before the job ends.
-func (s *Service) fail(ctx context.Context, job *Job, cause error) {
-	permanent, after := classify(cause)
-	now := s.deps.Now()
-	if !permanent && job.Attempts+1 < s.cfg.Tries {
-		delay := min(firstRetry<<job.Attempts, longestRetry)
-		wait := max(after, rand.N(delay)+delay/10)
-		s.report(ctx, s.deps.Store.Retry(ctx, job, now.Add(wait), true, cause.Error(), now))
-		return
-	}
-	ev := job.Change.GetEvent()
-	letter, err := deadLetter(ctx, job, cause, now)
-	if err == nil {
-		err = s.deps.Producer.Produce(ctx, []stage.Output{letter})
-	}
-	if err != nil {
-		s.report(ctx, fmt.Errorf("write dead letter: %w", err))
-		s.report(ctx, s.deps.Store.Retry(ctx, job, now.Add(longestRetry/10), false, cause.Error(), now))
-		return
-	}
-	s.deps.Telemetry.Logger.WarnContext(ctx, "a change was given up", "source", job.Source, "event", ev.GetId(), "attempts", job.Attempts+1, "error", cause)
-	s.count(ctx, job.Source, "dead")
-	s.report(ctx, s.deps.Store.Bury(ctx, job, &embedderv1.EventRecord{
-		Id: ev.GetId(), Outcome: embedderv1.Outcome_OUTCOME_DEAD, Reason: cause.Error(), Attempts: int32(job.Attempts + 1), DecidedAt: timestamppb.New(now),
-	}, cause.Error(), now))
 }
 
 func (s *Service) count(ctx context.Context, source, outcome string) {
@@ -376,7 +250,12 @@ func (s *Service) GetEvent(ctx context.Context, req *embedderv1.GetEventRequest)
 
 // GetStatus implements the API.
 func (s *Service) GetStatus(ctx context.Context, _ *embedderv1.GetStatusRequest) (*embedderv1.GetStatusResponse, error) {
-	res := &embedderv1.GetStatusResponse{Model: s.deps.Model.Info().Name, BreakersOpen: s.breakers.open(s.deps.Now())}
+	res := &embedderv1.GetStatusResponse{Model: s.deps.Model.Info().Name, Breakers: s.breakers.open()}
+	for _, b := range res.GetBreakers() {
+		if !b.GetModel() {
+			res.BreakersOpen = append(res.BreakersOpen, b.GetEndpoint())
+		}
+	}
 	var err error
 	res.Pending, res.Retrying, res.Documents, res.Chunks, err = s.deps.Store.Status(ctx)
 	return res, err

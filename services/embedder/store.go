@@ -94,8 +94,9 @@ type Store interface {
 	ListDocuments(ctx context.Context, source, afterSource, afterID string, limit int) ([]*embedderv1.Document, error)
 	// Search returns the chunks nearest to a vector and to words.
 	Search(ctx context.Context, q Query) ([]*embedderv1.SearchResult, error)
-	// Backlog says whether at least limit jobs wait. It costs the same however many do.
-	Backlog(ctx context.Context, limit int64) (bool, error)
+	// Backlog says whether at least limit jobs wait, not counting those of the sources in except. It costs the same however many do
+	// of the others.
+	Backlog(ctx context.Context, limit int64, except []string) (bool, error)
 	// Status counts.
 	Status(ctx context.Context) (pending, retrying, documents, chunks int64, err error)
 }

@@ -27,6 +27,7 @@ import (
 	"github.com/hookmesh/hookmesh/services/embedder/embedding/static"
 	embedderstore "github.com/hookmesh/hookmesh/services/embedder/sqlitestore"
 	"github.com/hookmesh/hookmesh/services/gateway"
+	"github.com/hookmesh/hookmesh/services/internal/config"
 	"github.com/hookmesh/hookmesh/services/internal/kafka"
 	"github.com/hookmesh/hookmesh/services/internal/stage"
 	"github.com/hookmesh/hookmesh/services/reconciler"
@@ -200,7 +201,7 @@ func initEmbedder(ctx context.Context, m *Mesh) error {
 		return err
 	}
 	service, err := embedder.New(embedder.Deps{Store: store, Model: model, Fetchers: fetchers, Producer: m.log, Telemetry: m.tel.Named("embedder"), Rest: m.pacer.Rest, Now: m.opts.Now},
-		embedder.Config{Workers: m.cfg.Embedder.Workers, Tries: m.cfg.Embedder.Tries})
+		embedder.Config{Workers: m.cfg.Embedder.Workers, Retries: retries(m.cfg.Sources), Breaker: embedder.BreakerConfig(m.cfg.Embedder.Breaker)})
 	if err != nil {
 		return err
 	}
@@ -208,6 +209,15 @@ func initEmbedder(ctx context.Context, m *Mesh) error {
 	embedderv1.RegisterEmbedderServiceServer(m.server, service)
 	m.work = append(m.work, task{"embedder", service.Run})
 	return consume(m, stage.Config{Name: "hookmesh-embedder", Topic: kafka.TopicChanged, Gate: service.Gate}, store, service)
+}
+
+// retries are the policies of the sources.
+func retries(sources []config.Source) map[string]embedder.Policy {
+	out := map[string]embedder.Policy{}
+	for _, src := range sources {
+		out[src.Name] = embedder.Policy(src.Retry)
+	}
+	return out
 }
 
 // model is the embedding model that the configuration chooses.

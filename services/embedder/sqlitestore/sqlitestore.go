@@ -348,9 +348,10 @@ func (s *Store) ListDocuments(ctx context.Context, source, afterSource, afterID 
 }
 
 // Backlog implements embedder.Store.
-func (s *Store) Backlog(ctx context.Context, limit int64) (bool, error) {
+func (s *Store) Backlog(ctx context.Context, limit int64, except []string) (bool, error) {
+	cond, args := notIn(except)
 	var n int64
-	err := s.db.Read.QueryRowContext(ctx, `SELECT count(*) FROM (SELECT 1 FROM jobs LIMIT ?)`, limit).Scan(&n)
+	err := s.db.Read.QueryRowContext(ctx, `SELECT count(*) FROM (SELECT 1 FROM jobs WHERE true`+cond+` LIMIT ?)`, append(args, limit)...).Scan(&n)
 	return n >= limit, err
 }
 

@@ -108,8 +108,10 @@ type Gateway struct {
 type Embedder struct {
 	// Workers is how many documents are worked on at once; 0: 2.
 	Workers int `yaml:"workers"`
-	// Tries is how often a change is tried before it becomes a dead letter; 0: 3.
+	// Tries is how often a change is tried before it becomes a dead letter; 0: 3. A source may say something else.
 	Tries int `yaml:"tries"`
+	// Breaker says when a source or the embedding model is left alone.
+	Breaker Breaker `yaml:"breaker"`
 }
 
 // Telemetry tunes logs and traces. Where traces are sent is said by the standard OTEL_* variables.
@@ -160,8 +162,10 @@ func (c *Config) complete() {
 		}
 	}
 	c.Reconciler.complete()
+	c.Embedder.Breaker.complete()
 	for i := range c.Sources {
 		c.Sources[i].complete()
+		c.Sources[i].Retry.complete(c.Embedder.Tries)
 	}
 }
 

@@ -22,6 +22,8 @@ type Source struct {
 	Poll Poll `yaml:"poll"`
 	// Ordering overrides what the preset says about order.
 	Ordering Ordering `yaml:"ordering"`
+	// Retry says how failures of this source's documents are tried again.
+	Retry Retry `yaml:"retry"`
 	// Dedupe bounds how long a delivery is remembered.
 	Dedupe Dedupe `yaml:"dedupe"`
 	// Rate bounds how fast the source may deliver.

@@ -130,6 +130,7 @@ func (c *checker) validate(cfg *Config) {
 	c.embedding(cfg.Embedding)
 	c.reconciler(cfg.Reconciler)
 	c.sequencer(cfg.Sequencer)
+	c.breaker("embedder.breaker", cfg.Embedder.Breaker)
 	for name, addr := range cfg.Services {
 		c.oneOf("services."+name, name, ServiceNames()...)
 		c.listen("services."+name, addr, true)
@@ -196,6 +197,7 @@ func (c *checker) source(path string, s *Source, names map[string]bool) {
 	if s.Dedupe.TTL < time.Minute || s.Dedupe.TTL > 30*24*time.Hour {
 		c.report(path+".dedupe.ttl", "%s is not between 1m and 720h", s.Dedupe.TTL)
 	}
+	c.retry(path+".retry", s.Retry)
 	c.atLeast(path+".rate.burst", int64(s.Rate.Burst), 1)
 	c.expressions(path, s)
 }

@@ -1088,7 +1088,9 @@ type GetStatusResponse struct {
 	// Name of the embedding model.
 	Model string `protobuf:"bytes,5,opt,name=model,proto3" json:"model,omitempty"`
 	// Sources whose breaker is open: their documents wait.
-	BreakersOpen  []string `protobuf:"bytes,6,rep,name=breakers_open,json=breakersOpen,proto3" json:"breakers_open,omitempty"`
+	BreakersOpen []string `protobuf:"bytes,6,rep,name=breakers_open,json=breakersOpen,proto3" json:"breakers_open,omitempty"`
+	// Endpoints that are left alone or probed, by name.
+	Breakers      []*BreakerStatus `protobuf:"bytes,7,rep,name=breakers,proto3" json:"breakers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1163,6 +1165,95 @@ func (x *GetStatusResponse) GetBreakersOpen() []string {
 		return x.BreakersOpen
 	}
 	return nil
+}
+
+func (x *GetStatusResponse) GetBreakers() []*BreakerStatus {
+	if x != nil {
+		return x.Breakers
+	}
+	return nil
+}
+
+// BreakerStatus is an endpoint whose documents wait, because it refuses or fails us.
+type BreakerStatus struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the source, or "embedding model".
+	Endpoint string `protobuf:"bytes,1,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
+	// True: it is the embedding model, for which the documents of all sources wait.
+	Model bool `protobuf:"varint,2,opt,name=model,proto3" json:"model,omitempty"`
+	// Since when.
+	OpenedAt *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=opened_at,json=openedAt,proto3" json:"opened_at,omitempty"`
+	// When it is probed again, or since when it is being probed.
+	ProbeAt *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=probe_at,json=probeAt,proto3" json:"probe_at,omitempty"`
+	// The error that opened it, or that of the last probe.
+	Cause         string `protobuf:"bytes,5,opt,name=cause,proto3" json:"cause,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BreakerStatus) Reset() {
+	*x = BreakerStatus{}
+	mi := &file_hookmesh_embedder_v1_embedder_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BreakerStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BreakerStatus) ProtoMessage() {}
+
+func (x *BreakerStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_hookmesh_embedder_v1_embedder_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BreakerStatus.ProtoReflect.Descriptor instead.
+func (*BreakerStatus) Descriptor() ([]byte, []int) {
+	return file_hookmesh_embedder_v1_embedder_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *BreakerStatus) GetEndpoint() string {
+	if x != nil {
+		return x.Endpoint
+	}
+	return ""
+}
+
+func (x *BreakerStatus) GetModel() bool {
+	if x != nil {
+		return x.Model
+	}
+	return false
+}
+
+func (x *BreakerStatus) GetOpenedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.OpenedAt
+	}
+	return nil
+}
+
+func (x *BreakerStatus) GetProbeAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ProbeAt
+	}
+	return nil
+}
+
+func (x *BreakerStatus) GetCause() string {
+	if x != nil {
+		return x.Cause
+	}
+	return ""
 }
 
 var File_hookmesh_embedder_v1_embedder_proto protoreflect.FileDescriptor
@@ -1241,14 +1332,21 @@ const file_hookmesh_embedder_v1_embedder_proto_rawDesc = "" +
 	"\ffreshness_ms\x18\t \x01(\x03R\vfreshnessMs\"K\n" +
 	"\x10GetEventResponse\x127\n" +
 	"\x05event\x18\x01 \x01(\v2!.hookmesh.embedder.v1.EventRecordR\x05event\"\x12\n" +
-	"\x10GetStatusRequest\"\xba\x01\n" +
+	"\x10GetStatusRequest\"\xfb\x01\n" +
 	"\x11GetStatusResponse\x12\x18\n" +
 	"\apending\x18\x01 \x01(\x03R\apending\x12\x1a\n" +
 	"\bretrying\x18\x02 \x01(\x03R\bretrying\x12\x1c\n" +
 	"\tdocuments\x18\x03 \x01(\x03R\tdocuments\x12\x16\n" +
 	"\x06chunks\x18\x04 \x01(\x03R\x06chunks\x12\x14\n" +
 	"\x05model\x18\x05 \x01(\tR\x05model\x12#\n" +
-	"\rbreakers_open\x18\x06 \x03(\tR\fbreakersOpen*\x9c\x01\n" +
+	"\rbreakers_open\x18\x06 \x03(\tR\fbreakersOpen\x12?\n" +
+	"\bbreakers\x18\a \x03(\v2#.hookmesh.embedder.v1.BreakerStatusR\bbreakers\"\xc7\x01\n" +
+	"\rBreakerStatus\x12\x1a\n" +
+	"\bendpoint\x18\x01 \x01(\tR\bendpoint\x12\x14\n" +
+	"\x05model\x18\x02 \x01(\bR\x05model\x127\n" +
+	"\topened_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\bopenedAt\x125\n" +
+	"\bprobe_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\aprobeAt\x12\x14\n" +
+	"\x05cause\x18\x05 \x01(\tR\x05cause*\x9c\x01\n" +
 	"\rDocumentState\x12\x1e\n" +
 	"\x1aDOCUMENT_STATE_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16DOCUMENT_STATE_CURRENT\x10\x01\x12\x1a\n" +
@@ -1284,7 +1382,7 @@ func file_hookmesh_embedder_v1_embedder_proto_rawDescGZIP() []byte {
 }
 
 var file_hookmesh_embedder_v1_embedder_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_hookmesh_embedder_v1_embedder_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_hookmesh_embedder_v1_embedder_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_hookmesh_embedder_v1_embedder_proto_goTypes = []any{
 	(DocumentState)(0),            // 0: hookmesh.embedder.v1.DocumentState
 	(Outcome)(0),                  // 1: hookmesh.embedder.v1.Outcome
@@ -1302,33 +1400,37 @@ var file_hookmesh_embedder_v1_embedder_proto_goTypes = []any{
 	(*GetEventResponse)(nil),      // 13: hookmesh.embedder.v1.GetEventResponse
 	(*GetStatusRequest)(nil),      // 14: hookmesh.embedder.v1.GetStatusRequest
 	(*GetStatusResponse)(nil),     // 15: hookmesh.embedder.v1.GetStatusResponse
-	(*timestamppb.Timestamp)(nil), // 16: google.protobuf.Timestamp
+	(*BreakerStatus)(nil),         // 16: hookmesh.embedder.v1.BreakerStatus
+	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
 }
 var file_hookmesh_embedder_v1_embedder_proto_depIdxs = []int32{
 	3,  // 0: hookmesh.embedder.v1.SearchResponse.results:type_name -> hookmesh.embedder.v1.SearchResult
 	0,  // 1: hookmesh.embedder.v1.Document.state:type_name -> hookmesh.embedder.v1.DocumentState
-	16, // 2: hookmesh.embedder.v1.Document.updated_at:type_name -> google.protobuf.Timestamp
+	17, // 2: hookmesh.embedder.v1.Document.updated_at:type_name -> google.protobuf.Timestamp
 	5,  // 3: hookmesh.embedder.v1.GetDocumentResponse.document:type_name -> hookmesh.embedder.v1.Document
 	7,  // 4: hookmesh.embedder.v1.GetDocumentResponse.chunks:type_name -> hookmesh.embedder.v1.Chunk
 	5,  // 5: hookmesh.embedder.v1.ListDocumentsResponse.documents:type_name -> hookmesh.embedder.v1.Document
 	1,  // 6: hookmesh.embedder.v1.EventRecord.outcome:type_name -> hookmesh.embedder.v1.Outcome
-	16, // 7: hookmesh.embedder.v1.EventRecord.decided_at:type_name -> google.protobuf.Timestamp
+	17, // 7: hookmesh.embedder.v1.EventRecord.decided_at:type_name -> google.protobuf.Timestamp
 	12, // 8: hookmesh.embedder.v1.GetEventResponse.event:type_name -> hookmesh.embedder.v1.EventRecord
-	2,  // 9: hookmesh.embedder.v1.KnowledgeService.Search:input_type -> hookmesh.embedder.v1.SearchRequest
-	6,  // 10: hookmesh.embedder.v1.KnowledgeService.GetDocument:input_type -> hookmesh.embedder.v1.GetDocumentRequest
-	9,  // 11: hookmesh.embedder.v1.KnowledgeService.ListDocuments:input_type -> hookmesh.embedder.v1.ListDocumentsRequest
-	11, // 12: hookmesh.embedder.v1.EmbedderService.GetEvent:input_type -> hookmesh.embedder.v1.GetEventRequest
-	14, // 13: hookmesh.embedder.v1.EmbedderService.GetStatus:input_type -> hookmesh.embedder.v1.GetStatusRequest
-	4,  // 14: hookmesh.embedder.v1.KnowledgeService.Search:output_type -> hookmesh.embedder.v1.SearchResponse
-	8,  // 15: hookmesh.embedder.v1.KnowledgeService.GetDocument:output_type -> hookmesh.embedder.v1.GetDocumentResponse
-	10, // 16: hookmesh.embedder.v1.KnowledgeService.ListDocuments:output_type -> hookmesh.embedder.v1.ListDocumentsResponse
-	13, // 17: hookmesh.embedder.v1.EmbedderService.GetEvent:output_type -> hookmesh.embedder.v1.GetEventResponse
-	15, // 18: hookmesh.embedder.v1.EmbedderService.GetStatus:output_type -> hookmesh.embedder.v1.GetStatusResponse
-	14, // [14:19] is the sub-list for method output_type
-	9,  // [9:14] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	16, // 9: hookmesh.embedder.v1.GetStatusResponse.breakers:type_name -> hookmesh.embedder.v1.BreakerStatus
+	17, // 10: hookmesh.embedder.v1.BreakerStatus.opened_at:type_name -> google.protobuf.Timestamp
+	17, // 11: hookmesh.embedder.v1.BreakerStatus.probe_at:type_name -> google.protobuf.Timestamp
+	2,  // 12: hookmesh.embedder.v1.KnowledgeService.Search:input_type -> hookmesh.embedder.v1.SearchRequest
+	6,  // 13: hookmesh.embedder.v1.KnowledgeService.GetDocument:input_type -> hookmesh.embedder.v1.GetDocumentRequest
+	9,  // 14: hookmesh.embedder.v1.KnowledgeService.ListDocuments:input_type -> hookmesh.embedder.v1.ListDocumentsRequest
+	11, // 15: hookmesh.embedder.v1.EmbedderService.GetEvent:input_type -> hookmesh.embedder.v1.GetEventRequest
+	14, // 16: hookmesh.embedder.v1.EmbedderService.GetStatus:input_type -> hookmesh.embedder.v1.GetStatusRequest
+	4,  // 17: hookmesh.embedder.v1.KnowledgeService.Search:output_type -> hookmesh.embedder.v1.SearchResponse
+	8,  // 18: hookmesh.embedder.v1.KnowledgeService.GetDocument:output_type -> hookmesh.embedder.v1.GetDocumentResponse
+	10, // 19: hookmesh.embedder.v1.KnowledgeService.ListDocuments:output_type -> hookmesh.embedder.v1.ListDocumentsResponse
+	13, // 20: hookmesh.embedder.v1.EmbedderService.GetEvent:output_type -> hookmesh.embedder.v1.GetEventResponse
+	15, // 21: hookmesh.embedder.v1.EmbedderService.GetStatus:output_type -> hookmesh.embedder.v1.GetStatusResponse
+	17, // [17:22] is the sub-list for method output_type
+	12, // [12:17] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_hookmesh_embedder_v1_embedder_proto_init() }
@@ -1342,7 +1444,7 @@ func file_hookmesh_embedder_v1_embedder_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hookmesh_embedder_v1_embedder_proto_rawDesc), len(file_hookmesh_embedder_v1_embedder_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   14,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

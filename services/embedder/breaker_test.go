@@ -1,0 +1,205 @@
+package embedder
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/hookmesh/hookmesh/services/connector"
+	"github.com/hookmesh/hookmesh/services/embedder/embedding"
+)
+
+var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// step is what one job of source "s" learns.
+func step(b *breakers, source, model verdict, now time.Time) (wait time.Time, changes []transition) {
+	b.enter("s")
+	return b.leave("s", &visit{source: source, model: model}, now)
+}
+
+func TestABreakerOpensAtOnceWhenRefusedAndAfterSomeFailuresElse(t *testing.T) {
+	cfg := BreakerConfig{Failures: 3, First: 10 * time.Second, Longest: time.Minute}
+	for name, tt := range map[string]struct {
+		verdicts []verdict
+		open     bool
+	}{
+		"refused credentials":                  {[]verdict{refused}, true},
+		"failures in a row":                    {[]verdict{failing, failing, failing}, true},
+		"a success between failures":           {[]verdict{failing, failing, healthy, failing, failing}, false},
+		"answers that say nothing do not help": {[]verdict{failing, unknown, failing, unknown, failing}, true},
+		"too few failures":                     {[]verdict{failing, failing}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBreakers(cfg, 4)
+			for _, v := range tt.verdicts {
+				step(b, v, unknown, start)
+			}
+			if sources, all := b.blocked(start); (len(sources) == 1) != tt.open || all {
+				t.Errorf("blocked are %v", sources)
+			}
+			if len(b.open()) == 1 != tt.open {
+				t.Errorf("open are %v", b.open())
+			}
+		})
+	}
+}
+
+func TestAnEndpointThatComesBackIsProbedByOneThenByMore(t *testing.T) {
+	b := newBreakers(BreakerConfig{Failures: 1, First: 10 * time.Second, Longest: time.Minute}, 4)
+	admitted := func(now time.Time) (n int) {
+		for ; n < 100; n++ {
+			if sources, _ := b.blocked(now); len(sources) > 0 {
+				break
+			}
+			b.enter("s")
+		}
+		return n
+	}
+	leave := func(n int, v verdict, now time.Time) (changes []transition) {
+		for range n {
+			_, c := b.leave("s", &visit{source: v}, now)
+			changes = append(changes, c...)
+		}
+		return changes
+	}
+	if wait, _ := step(b, failing, unknown, start); !wait.Equal(start.Add(10 * time.Second)) {
+		t.Errorf("it waits until %s", wait)
+	}
+	now := start.Add(9 * time.Second)
+	if n := admitted(now); n != 0 {
+		t.Errorf("%d pass before the pause is over", n)
+	}
+	now = start.Add(10 * time.Second)
+	if n := admitted(now); n != 1 {
+		t.Fatalf("%d probe", n)
+	}
+	leave(1, failing, now)
+	if n := admitted(now.Add(19 * time.Second)); n != 0 {
+		t.Errorf("the pause has not doubled: %d pass", n)
+	}
+	now = now.Add(20 * time.Second)
+	var changes []transition
+	for _, want := range []int{1, 2} { // a success doubles; the last of two takes it over the number of workers
+		n := admitted(now)
+		if n != want {
+			t.Fatalf("%d pass, want %d", n, want)
+		}
+		changes = append(changes, leave(n, healthy, now)...)
+	}
+	if len(changes) != 1 || changes[0].open || changes[0].lasted != now.Sub(start) || admitted(now) != 100 {
+		t.Errorf("%v", changes)
+	}
+}
+
+func TestTheModelsBreakerKeepsAllSourcesWaiting(t *testing.T) {
+	b := newBreakers(BreakerConfig{Failures: 5, First: time.Second, Longest: time.Minute}, 2)
+	wait, changes := step(b, healthy, refused, start)
+	if _, all := b.blocked(start); !all || len(changes) != 1 || changes[0].endpoint != modelEndpoint || wait.IsZero() {
+		t.Errorf("%v %v %v", all, changes, wait)
+	}
+	if open := b.open(); len(open) != 1 || !open[0].GetModel() {
+		t.Errorf("%v", open)
+	}
+}
+
+// Whatever jobs learn in whatever order, the number of probes stays within the slots, an open breaker is always probed again within
+// its longest pause (or what the endpoint asked for), and healthy answers close it.
+func TestABreakerNeverStaysOpenForEverNorLetsAHerdPass(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		cfg := BreakerConfig{Failures: rapid.IntRange(1, 5).Draw(rt, "failures"), First: time.Second, Longest: 8 * time.Second}
+		width := rapid.IntRange(1, 8).Draw(rt, "workers")
+		b, now, busy := newBreakers(cfg, width), start, 0
+		for range rapid.IntRange(1, 60).Draw(rt, "steps") {
+			now = now.Add(time.Duration(rapid.IntRange(0, 3000).Draw(rt, "ms")) * time.Millisecond)
+			if blocked, _ := b.blocked(now); len(blocked) == 0 && busy < width {
+				b.enter("s")
+				busy++
+			}
+			st := b.of("s")
+			if st.open && st.until.Sub(now) > max(cfg.Longest, 3*time.Second) {
+				rt.Fatalf("it is left alone for %s", st.until.Sub(now))
+			}
+			if busy > 0 && rapid.Bool().Draw(rt, "ends") {
+				busy--
+				b.leave("s", &visit{source: verdict(rapid.IntRange(0, 3).Draw(rt, "verdict")), after: time.Duration(rapid.IntRange(0, 3).Draw(rt, "after")) * time.Second}, now)
+			}
+			if st.busy != busy {
+				rt.Fatalf("%d are under way, it counts %d", busy, st.busy)
+			}
+		}
+		for ; busy > 0; busy-- {
+			b.leave("s", &visit{}, now)
+		}
+		for range 64 {
+			now = now.Add(cfg.Longest)
+			if blocked, _ := b.blocked(now); len(blocked) > 0 {
+				rt.Fatal("nothing is under way and the pause is over, but no probe is let through")
+			}
+			step(b, healthy, healthy, now)
+		}
+		if len(b.open()) != 0 {
+			rt.Fatalf("it does not close: %v", b.open())
+		}
+	})
+}
+
+func TestPausesHaveFullJitterAndHonourRetryAfter(t *testing.T) {
+	p := Policy{Tries: 9, First: time.Second, Longest: 10 * time.Second}
+	rapid.Check(t, func(rt *rapid.T) {
+		failures := rapid.IntRange(0, 100).Draw(rt, "failures")
+		after := time.Duration(rapid.IntRange(0, 3600).Draw(rt, "after")) * time.Second
+		bound := p.Longest
+		if failures < 5 {
+			bound = min(bound, time.Second<<max(0, failures-1))
+		}
+		if d := p.Delay(failures, after); d < after || d > after+max(bound, after/10) {
+			rt.Fatalf("%d failures, Retry-After %s: %s", failures, after, d)
+		}
+	})
+	low, high := p.Longest, time.Duration(0)
+	for range 200 {
+		d := p.Delay(4, 0)
+		low, high = min(low, d), max(high, d)
+	}
+	if low > 2*time.Second || high < 6*time.Second {
+		t.Errorf("pauses are between %s and %s: that is not full jitter over 8 s", low, high)
+	}
+}
+
+func TestFailuresAreBlamedOnTheRightEndpoint(t *testing.T) {
+	for name, tt := range map[string]struct {
+		err    error
+		source verdict
+	}{
+		"no error":        {nil, healthy},
+		"gone":            {connector.ErrGone, healthy},
+		"too large":       {connector.ErrTooLarge, healthy},
+		"unauthorized":    {&connector.Error{Err: connector.ErrUnauthorized, Permanent: true}, refused},
+		"a bad request":   {&connector.Error{Permanent: true, Err: errors.New("HTTP 400")}, healthy},
+		"a server error":  {&connector.Error{Err: errors.New("HTTP 503")}, failing},
+		"no answer":       {errors.New("connection refused"), failing},
+		"a limit reached": {&connector.Error{RetryAfter: time.Minute, Err: errors.New("HTTP 429")}, failing},
+	} {
+		v := &visit{}
+		if v.fetched(tt.err); v.source != tt.source || v.model != unknown {
+			t.Errorf("%s: %v", name, v)
+		}
+	}
+	for name, tt := range map[string]struct {
+		err   error
+		model verdict
+	}{
+		"no error":        {nil, healthy},
+		"unauthorized":    {&embedding.Error{Unauthorized: true, Err: errors.New("HTTP 401")}, refused},
+		"a server error":  {&embedding.Error{Err: errors.New("HTTP 503")}, failing},
+		"a bad text":      {&embedding.Error{Permanent: true, Err: errors.New("HTTP 400")}, unknown},
+		"another failure": {errors.New("?"), unknown},
+	} {
+		v := &visit{}
+		if v.embedded(tt.err); v.model != tt.model || v.source != unknown {
+			t.Errorf("%s: %v", name, v)
+		}
+	}
+}
