@@ -12,6 +12,7 @@ import (
 	"github.com/hookmesh/hookmesh/services/internal/kafka"
 	"github.com/hookmesh/hookmesh/services/internal/kafka/embedded"
 	"github.com/hookmesh/hookmesh/services/internal/stage"
+	"github.com/hookmesh/hookmesh/services/internal/stage/stagetest"
 	"github.com/hookmesh/hookmesh/services/internal/telemetry"
 )
 
@@ -52,53 +53,20 @@ func TestRecordsOfALogThatWasLostAndBeganAnewAreNotTakenForOldOnes(t *testing.T)
 	drain(t, log, dir, outputs(60))
 }
 
-func TestAnOffsetThatTheLogDoesNotHoldIsAnError(t *testing.T) {
-	dir := t.TempDir()
-	broker, err := embedded.Start(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer broker.Close()
-	log := kafka.NewLog(kafka.Config{Brokers: broker.Addrs(), Partitions: 3}, telemetry.Nop())
-	defer log.Close()
-	if err := log.EnsureTopics(t.Context(), kafka.Topics{ReplicationFactor: 1, MinInSyncReplicas: 1, Retention: -1, DeadRetention: -1}); err != nil {
-		t.Fatal(err)
-	}
-	out := stage.Output{Topic: kafka.TopicAccepted, Key: []byte("s/a"), Value: []byte("x")}
-	p := log.Partition(out.Key)
-	for range 10 {
-		if err := log.Produce(t.Context(), []stage.Output{out}); err != nil {
+func TestLog(t *testing.T) {
+	stagetest.RunLog(t, func(t *testing.T) stagetest.LogFixture {
+		broker, err := embedded.Start(t.TempDir())
+		if err != nil {
 			t.Fatal(err)
 		}
-	}
-	reading, err := log.Open(t.Context(), kafka.TopicAccepted, p, 3)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := broker.Trim(kafka.TopicAccepted, p, 7); err != nil {
-		t.Fatal(err)
-	}
-	check := func(what string, err error, want stage.OffsetError, anew bool) {
-		t.Helper()
-		var gone *stage.OffsetError
-		if !errors.As(err, &gone) || *gone != want || gone.BeganAnew() != anew {
-			t.Errorf("%s: %v", what, err)
+		t.Cleanup(broker.Close)
+		log := kafka.NewLog(kafka.Config{Brokers: broker.Addrs(), Partitions: 3}, telemetry.Nop())
+		t.Cleanup(log.Close)
+		if err := log.EnsureTopics(t.Context(), kafka.Topics{ReplicationFactor: 1, MinInSyncReplicas: 1, Retention: -1, DeadRetention: -1}); err != nil {
+			t.Fatal(err)
 		}
-	}
-	want := func(offset int64) stage.OffsetError {
-		return stage.OffsetError{Topic: kafka.TopicAccepted, Partition: p, Offset: offset, First: 7, End: 10}
-	}
-	_, err = log.Open(t.Context(), kafka.TopicAccepted, p, 6)
-	check("opened before the oldest", err, want(6), false)
-	_, err = log.Open(t.Context(), kafka.TopicAccepted, p, 11)
-	check("opened beyond the end", err, want(11), true)
-	_, err = reading.Fetch(t.Context(), 10, time.Millisecond)
-	check("removed while it was read", err, want(3), false)
-	for _, offset := range []int64{-1, 7, 10} {
-		if _, err := log.Open(t.Context(), kafka.TopicAccepted, p, offset); err != nil {
-			t.Errorf("open at %d: %v", offset, err)
-		}
-	}
+		return stagetest.LogFixture{Log: log, Topic: kafka.TopicAccepted, Partitions: 3, Trim: func(p int, before int64) error { return broker.Trim(kafka.TopicAccepted, p, before) }}
+	})
 }
 
 // A crash is a copy of the files of a running broker.
