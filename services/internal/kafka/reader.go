@@ -53,13 +53,7 @@ func (r *partitionReader) fill(ctx context.Context, wait time.Duration) error {
 		r.log.forgetLeaders()
 		return fmt.Errorf("fetch %s/%d from offset %d: %w", r.topic, r.partition, r.offset, res.Error)
 	}
-	if err := r.read(res.Records); err != nil {
-		return err
-	}
-	if len(r.rest) == 0 {
-		return context.Cause(ctx) // kafka-go answers with nothing when its context ends
-	}
-	return nil
+	return r.read(res.Records)
 }
 
 // read takes the records of an answer. Brokers send whole batches, so the first ones may lie before the offset.
