@@ -192,7 +192,7 @@ func (m *Mesh) SendRaw(body []byte, signature string) (int, []byte, error) {
 }
 
 func do(req *http.Request) (int, []byte, error) {
-	client := http.Client{Timeout: 10 * time.Second}
+	client := http.Client{Timeout: 20 * time.Second}
 	res, err := client.Do(req)
 	if err != nil {
 		return 0, nil, err
@@ -200,3 +200,6 @@ func do(req *http.Request) (int, []byte, error) {
 	raw, err := io.ReadAll(res.Body)
 	return res.StatusCode, raw, errors.Join(err, res.Body.Close())
 }
+
+// PID is the running process's id.
+func (m *Mesh) PID() int { return m.cmd.Process.Pid }

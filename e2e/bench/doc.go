@@ -1,0 +1,2 @@
+// Package bench measures the built program beside a baseline in the same run: `make bench`.
+package bench
