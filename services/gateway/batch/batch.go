@@ -6,6 +6,8 @@ package batch
 import (
 	"context"
 	"fmt"
+	"runtime"
+	"slices"
 	"sync"
 )
 
@@ -32,16 +34,26 @@ type Batcher[Q, A any] struct {
 	mu    sync.Mutex
 	queue []*call[Q, A]
 	busy  int
+	// idle keeps calls that have ended, with their channels.
+	idle sync.Pool
 }
 
 // call is one caller's question.
 type call[Q, A any] struct {
 	question Q
-	answered chan struct{} // closed after answer and err are set
-	lead     chan struct{} // closed when the caller has to do the next batch; it owns a lane then and is out of the queue
-	answer   A
-	err      error
+	// signal tells a caller in the queue, once, what to do: read the answer, or lead the next batch. A leader is out of the
+	// queue and owns a lane.
+	signal chan signal
+	answer A
+	err    error
 }
+
+type signal int
+
+const (
+	answered signal = iota
+	lead
+)
 
 // New returns a batcher that answers with do.
 func New[Q, A any](cfg Config[Q], do Do[Q, A]) *Batcher[Q, A] {
@@ -54,31 +66,52 @@ func New[Q, A any](cfg Config[Q], do Do[Q, A]) *Batcher[Q, A] {
 	if cfg.Weight == nil {
 		cfg.Weight = func(Q) int { return 1 }
 	}
-	return &Batcher[Q, A]{do: do, cfg: cfg}
+	b := &Batcher[Q, A]{do: do, cfg: cfg}
+	b.idle.New = func() any { return &call[Q, A]{signal: make(chan signal, 1)} }
+	return b
 }
 
 // Do asks. If ctx ends first it returns ctx's error, though the question may still be answered.
 func (b *Batcher[Q, A]) Do(ctx context.Context, question Q) (A, error) {
-	c := &call[Q, A]{question: question, answered: make(chan struct{}), lead: make(chan struct{})}
+	c := b.idle.Get().(*call[Q, A]) //nolint:forcetypeassert // the pool holds nothing else
+	c.question = question
+	if leads := b.enter(c); !leads {
+		select {
+		case what := <-c.signal:
+			leads = what == lead
+		case <-ctx.Done():
+			b.leave(c)
+			var none A
+			return none, ctx.Err()
+		}
+		if !leads {
+			return b.release(c)
+		}
+	}
+	// On a busy machine, those that are about to ask come along; on an idle one this takes no time.
+	runtime.Gosched()
+	b.run(ctx, c)
+	return b.release(c)
+}
+
+// enter takes a free lane for the caller, or queues it.
+func (b *Batcher[Q, A]) enter(c *call[Q, A]) (leads bool) {
 	b.mu.Lock()
+	defer b.mu.Unlock()
 	if b.busy < b.cfg.Lanes { // then nobody waits
 		b.busy++
-		b.mu.Unlock()
-		b.run(ctx, c)
-		return c.answer, c.err
+		return true
 	}
 	b.queue = append(b.queue, c)
-	b.mu.Unlock()
-	select {
-	case <-c.answered:
-	case <-c.lead:
-		b.run(ctx, c)
-	case <-ctx.Done():
-		var none A
-		b.leave(c)
-		return none, ctx.Err()
-	}
-	return c.answer, c.err
+	return false
+}
+
+// release returns a call's answer and keeps the call for another caller.
+func (b *Batcher[Q, A]) release(c *call[Q, A]) (A, error) {
+	answer, err := c.answer, c.err
+	*c = call[Q, A]{signal: c.signal}
+	b.idle.Put(c)
+	return answer, err
 }
 
 // run answers the leader's question together with those that wait, and gives the lane on.
@@ -94,7 +127,9 @@ func (b *Batcher[Q, A]) run(ctx context.Context, leader *call[Q, A]) {
 		if c.err = err; err == nil {
 			c.answer = answers[i]
 		}
-		close(c.answered)
+		if c != leader {
+			c.signal <- answered // it has room: a call in the queue is told once
+		}
 	}
 }
 
@@ -124,16 +159,16 @@ func (b *Batcher[Q, A]) take(leader *call[Q, A]) []*call[Q, A] {
 		}
 		n++
 	}
-	calls := append([]*call[Q, A]{leader}, b.queue[:n]...)
+	calls := make([]*call[Q, A], 1, n+1)
+	calls[0] = leader
+	calls = append(calls, b.queue[:n]...)
 	b.drop(n)
 	return calls
 }
 
 // drop removes the first n of the queue.
 func (b *Batcher[Q, A]) drop(n int) {
-	if b.queue = b.queue[n:]; len(b.queue) == 0 {
-		b.queue = nil
-	}
+	b.queue = slices.Delete(b.queue, 0, n)
 }
 
 // pass gives the lane to the caller that has waited longest, or frees it.
@@ -146,22 +181,22 @@ func (b *Batcher[Q, A]) pass() {
 	}
 	leader := b.queue[0]
 	b.drop(1)
-	close(leader.lead)
+	leader.signal <- lead
 }
 
-// leave takes a caller out of the queue that gives up. If it was just given a lane, the lane goes on.
+// leave takes a caller out of the queue that gives up. If it was just given a lane, the lane goes on. Its call is not used
+// again, because it may still be answered.
 func (b *Batcher[Q, A]) leave(c *call[Q, A]) {
 	b.mu.Lock()
-	for i, other := range b.queue {
-		if other == c {
-			b.queue = append(b.queue[:i:i], b.queue[i+1:]...)
-			break
-		}
+	if i := slices.Index(b.queue, c); i >= 0 {
+		b.queue = slices.Delete(b.queue, i, i+1)
 	}
 	b.mu.Unlock()
 	select {
-	case <-c.lead:
-		b.pass()
+	case what := <-c.signal:
+		if what == lead {
+			b.pass()
+		}
 	default:
 	}
 }

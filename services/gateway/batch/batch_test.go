@@ -36,6 +36,9 @@ func TestCallersThatWaitShareOneRequest(t *testing.T) {
 					t.Errorf("2·%d = %d, %v", i, a, err)
 				}
 			})
+			if i == 0 {
+				synctest.Wait() // the first one is being answered when the others come
+			}
 		}
 		wg.Wait()
 		if len(sizes) != 2 || sizes[0] != 1 || sizes[1] != 9 {
