@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"runtime"
 	"time"
 )
 
@@ -60,7 +61,8 @@ type Config struct {
 	DrainInterval time.Duration
 	// TrustTraceparent makes a sender's traceparent the parent of the event's trace. By default it is only linked.
 	TrustTraceparent bool
-	// Lanes is how many batched calls to a service are under way at once; default 2.
+	// Lanes is how many batched calls to the verifier, and to dedupe, are under way at once; default half the processors, at
+	// least 1: as long as a service runs in the same process, more lanes only make smaller batches.
 	Lanes int
 }
 
@@ -88,7 +90,7 @@ func (c *Config) complete() error {
 	def(&c.StoryTimeout, 5*time.Second)
 	def(&c.ShutdownTimeout, 5*time.Second)
 	def(&c.DrainInterval, 5*time.Millisecond)
-	def(&c.Lanes, 2)
+	def(&c.Lanes, max(1, runtime.GOMAXPROCS(0)/2))
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf("gateway: "+format, args...)) }
 	if c.Durability != DurabilitySpool && c.Durability != DurabilityBroker {

@@ -120,7 +120,7 @@ func New(deps Deps, cfg Config) (*Service, error) {
 		Lanes: cfg.Lanes, MaxItems: maxCheckBatch, MaxWeight: maxCheckBatch, Weight: func(e []*eventv1.Event) int { return len(e) },
 	}, s.checkBatch)
 	s.producing = batch.New(batch.Config[[]stage.Output]{
-		Lanes: cfg.Lanes, MaxItems: maxProduceRecords, MaxWeight: maxProduceBytes, Weight: outputsSize,
+		Lanes: produceLanes, MaxItems: maxProduceRecords, MaxWeight: maxProduceBytes, Weight: outputsSize,
 	}, s.produceBatch)
 	var err error
 	if s.spool, err = spool.Open(cfg.SpoolDir, spool.Options{MaxBytes: cfg.SpoolBytes, Logger: s.tel.Logger}); err != nil {

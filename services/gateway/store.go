@@ -15,6 +15,8 @@ import (
 )
 
 const (
+	// produceLanes is how many produce requests for deliveries are under way at once.
+	produceLanes      = 2
 	maxProduceRecords = 2000
 	maxProduceBytes   = 4 << 20
 )

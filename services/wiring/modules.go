@@ -55,11 +55,18 @@ var modules = map[string]module{
 	"reconciler": {init: initReconciler},
 }
 
+// remoteLanes is how many batched calls of the gateway are under way at once to services in other processes: enough that one
+// slow instance does not hold up everybody.
+const remoteLanes = 4
+
 func initGateway(_ context.Context, m *Mesh) error {
 	conn := m.conns
 	cfg := gateway.Config{
 		Durability: gateway.Durability(m.cfg.Gateway.Durability), SpoolDir: filepath.Join(m.cfg.DataDir, "spool"), SpoolBytes: m.cfg.Gateway.SpoolBytes,
 		MaxBodyBytes: m.cfg.HTTP.MaxBodyBytes, MaxRecordBytes: kafka.MaxRecordBytes - 1<<20, MaxInFlight: m.cfg.Gateway.MaxInFlight,
+	}
+	if !m.here("verifier") || !m.here("dedupe") {
+		cfg.Lanes = remoteLanes
 	}
 	for _, s := range m.cfg.Sources {
 		cfg.Sources = append(cfg.Sources, gateway.Source{Name: s.Name, PerSecond: s.Rate.PerSecond, Burst: s.Rate.Burst})

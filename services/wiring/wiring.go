@@ -50,8 +50,7 @@ type Mesh struct {
 	cfg   config.Config
 	tel   telemetry.Telemetry
 	log   *kafka.Log
-	pipe  *rpc.Pipe
-	conns map[string]*grpc.ClientConn
+	conns map[string]grpc.ClientConnInterface
 
 	server *rpc.Server
 	admin  *admin.Server
@@ -82,7 +81,7 @@ func Start(ctx context.Context, opts Options) (_ *Mesh, err error) {
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
-	m := &Mesh{opts: opts, cfg: opts.Config, tel: opts.Telemetry.Telemetry, pipe: rpc.NewPipe(), conns: map[string]*grpc.ClientConn{}, readers: map[string][]string{}}
+	m := &Mesh{opts: opts, cfg: opts.Config, tel: opts.Telemetry.Telemetry, conns: map[string]grpc.ClientConnInterface{}, readers: map[string][]string{}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, m.close())
@@ -211,21 +210,17 @@ func (m *Mesh) startRPC(context.Context) error {
 		return err
 	}
 	m.server = server
-	local, err := m.pipe.Dial(m.tel)
-	if err != nil {
-		return err
-	}
-	m.closers = append(m.closers, local.Close)
 	for _, name := range config.ServiceNames() {
 		if m.here(name) {
-			m.conns[name] = local
+			m.conns[name] = server.Local()
 			continue
 		}
 		if addr := m.cfg.Services[name]; addr != "" {
-			if m.conns[name], err = rpc.Dial(addr, m.tel); err != nil {
+			conn, err := rpc.Dial(addr, m.tel)
+			if err != nil {
 				return fmt.Errorf("services.%s: %w", name, err)
 			}
-			m.closers = append(m.closers, m.conns[name].Close)
+			m.conns[name], m.closers = conn, append(m.closers, conn.Close)
 		}
 	}
 	return nil
@@ -260,7 +255,7 @@ func (m *Mesh) Addresses() Addresses {
 // calls between services; the broker and the stores at last. It returns the first error that made it stop.
 func (m *Mesh) Run(ctx context.Context) error {
 	calls := []task{{"gRPC", func(ctx context.Context) error {
-		listeners := []net.Listener{m.pipe}
+		var listeners []net.Listener
 		if m.listeners.grpc != nil {
 			listeners = append(listeners, m.listeners.grpc)
 		}

@@ -31,6 +31,7 @@ const MaxMessageBytes = 64 << 20
 // Server is a gRPC server of the mesh.
 type Server struct {
 	*grpc.Server
+	local  Local
 	health *health.Server
 }
 
@@ -40,23 +41,39 @@ func NewServer(tel telemetry.Telemetry) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("build the request validator: %w", err)
 	}
+	interceptor := chain(recoverPanics(tel.Logger), translate(tel.Logger), validate(validator))
 	s := &Server{
 		Server: grpc.NewServer(
-			grpc.StatsHandler(otelgrpc.NewServerHandler(
-				otelgrpc.WithTracerProvider(tel.TracerProvider), otelgrpc.WithMeterProvider(tel.MeterProvider),
-				otelgrpc.WithPropagators(telemetry.Propagator()),
-			)),
+			grpc.StatsHandler(otelgrpc.NewServerHandler(instrumentation(tel)...)),
 			grpc.MaxRecvMsgSize(MaxMessageBytes), grpc.MaxSendMsgSize(MaxMessageBytes),
-			grpc.ChainUnaryInterceptor(recoverPanics(tel.Logger), translate(tel.Logger), validate(validator)),
+			grpc.UnaryInterceptor(interceptor),
 			grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 			grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
 		),
+		local:  newLocal(interceptor, instrumentation(tel)...),
 		health: health.NewServer(),
 	}
 	healthpb.RegisterHealthServer(s.Server, s.health)
 	reflection.Register(s.Server)
 	return s, nil
 }
+
+// instrumentation is how calls are traced and counted.
+func instrumentation(tel telemetry.Telemetry) []otelgrpc.Option {
+	return []otelgrpc.Option{
+		otelgrpc.WithTracerProvider(tel.TracerProvider), otelgrpc.WithMeterProvider(tel.MeterProvider),
+		otelgrpc.WithPropagators(telemetry.Propagator()),
+	}
+}
+
+// RegisterService implements grpc.ServiceRegistrar: callers in other processes and in this one find the same service.
+func (s *Server) RegisterService(desc *grpc.ServiceDesc, service any) {
+	s.Server.RegisterService(desc, service)
+	s.local.channel.RegisterService(desc, service)
+}
+
+// Local is the connection to the services of this process. It may be used as soon as they are registered.
+func (s *Server) Local() Local { return s.local }
 
 // Serve serves on all listeners until ctx ends, then stops: gracefully for a few seconds, then at once.
 func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
