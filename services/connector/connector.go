@@ -94,8 +94,18 @@ type Change struct {
 	Deleted bool
 	// UpdatedAt is when it changed by the source's clock; zero if unknown.
 	UpdatedAt time.Time
+	// Containers are what it lies in (space, folder, repository), each as the document id of the container's own webhooks, the
+	// nearest first; empty if unknown.
+	Containers []string
 	// Sequence is the change's place in the document's order, on the scale of the source's webhooks; nil if unknown.
 	Sequence *int64
+}
+
+// At sets the time of the change, and makes its microseconds the place in the order, as most presets do.
+func (c Change) At(t time.Time) Change {
+	micros := t.UnixMicro()
+	c.UpdatedAt, c.Sequence = t, &micros
+	return c
 }
 
 // Page is one answer.

@@ -27,6 +27,8 @@ type Walk struct {
 	Part int `json:"part,omitempty"`
 	// Page is the provider's own token within the part; empty: its beginning.
 	Page string `json:"page,omitempty"`
+	// Marks are how far parts were read that go by something else than time: a commit, a change token. By part.
+	Marks map[string]string `json:"marks,omitempty"`
 }
 
 // ParseWalk reads a cursor that Walk.Cursor wrote, for a source with these parts.
@@ -61,6 +63,18 @@ func (w Walk) Cursor() string {
 	return string(raw)
 }
 
+// Mark notes how far the present part was read. The walk itself stays as it is.
+func (w Walk) Mark(part, mark string) Walk {
+	marks := map[string]string{part: mark}
+	for k, v := range w.Marks {
+		if k != part {
+			marks[k] = v
+		}
+	}
+	w.Marks = marks
+	return w
+}
+
 // Step is the walk after one answer, which the source gave at the time date. token is the provider's for the next page, empty at
 // the end of a part; parts is how many there are. more is false when the walk is complete.
 func (w Walk) Step(date time.Time, token string, parts int) (next Walk, more bool) {
@@ -75,7 +89,7 @@ func (w Walk) Step(date time.Time, token string, parts int) (next Walk, more boo
 		w.Page, w.Part = "", w.Part+1
 		return w, true
 	}
-	next = Walk{Scope: w.Scope, Since: w.Since}
+	next = Walk{Scope: w.Scope, Since: w.Since, Marks: w.Marks}
 	if !w.Began.IsZero() {
 		next.Since = w.Began.Add(-Overlap)
 	}

@@ -139,7 +139,7 @@ func (p *poller) produce(ctx context.Context, changes []connector.Change) error 
 		if !c.UpdatedAt.IsZero() {
 			ev.OccurredAt = timestamppb.New(c.UpdatedAt)
 		}
-		ev.Sequence, ev.Content.Url = c.Sequence, c.URL
+		ev.Sequence, ev.Content.Url, ev.Containers = c.Sequence, c.URL, c.Containers
 		out, err := p.output(ctx, ev)
 		if err != nil {
 			return err

@@ -34,6 +34,8 @@ type Harness struct {
 	Refused int
 	// Untouched says that lists name documents that did not change, too: the source has no better list.
 	Untouched bool
+	// Also are ids that are always there.
+	Also []string
 	// Missing is an id that could be one but is not there.
 	Missing string
 }
@@ -147,6 +149,7 @@ func listsEverything(t *testing.T, h *Harness) {
 	for i := range h.Many {
 		ids = append(ids, h.Create(fmt.Sprint("Page ", i), fmt.Sprint("text ", i)))
 	}
+	ids = append(ids, h.Also...)
 	slices.Sort(ids)
 	found, _, pages := walk(t, h, lists, "")
 	if got := slices.Sorted(maps.Keys(found)); !slices.Equal(got, ids) {
@@ -222,7 +225,7 @@ func findsDeletions(t *testing.T, h *Harness) {
 	c := h.Open(t)
 	if c.Sweeper != nil {
 		swept, _, _ := walk(t, h, sweeps, "")
-		if got, want := slices.Sorted(maps.Keys(swept)), slices.Sorted(slices.Values(ids[1:])); !slices.Equal(got, want) {
+		if got, want := slices.Sorted(maps.Keys(swept)), slices.Sorted(slices.Values(append(ids[1:], h.Also...))); !slices.Equal(got, want) {
 			t.Errorf("after a deletion the sweep names %v, want %v", got, want)
 		}
 		return
@@ -251,12 +254,13 @@ func survivesFailures(t *testing.T, h *Harness) {
 	for i := range h.Many {
 		ids = append(ids, h.Create(fmt.Sprint("Page ", i), "text"))
 	}
+	ids = append(ids, h.Also...)
 	slices.Sort(ids)
 	found := map[string]bool{}
 	cursor := ""
 	for failAt := 0; failAt < maxPages; failAt++ {
 		c := h.Open(t)
-		h.API.Break(Fault{Status: http.StatusBadGateway, Times: 1, After: failAt % 3})
+		h.API.Break(Fault{Status: http.StatusBadGateway, Times: 1, After: failAt % 7})
 		for {
 			p, err := c.Lister.List(t.Context(), cursor)
 			if err != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/hookmesh/hookmesh/services/connector"
 	"github.com/hookmesh/hookmesh/services/connector/folder"
 	"github.com/hookmesh/hookmesh/services/connector/generic"
+	"github.com/hookmesh/hookmesh/services/connector/github"
 	"github.com/hookmesh/hookmesh/services/connector/rest"
 	"github.com/hookmesh/hookmesh/services/internal/config"
 )
@@ -21,6 +22,14 @@ var makers = map[string]func(config.Source, *rest.Limiters) (connector.Connector
 	"folder": func(s config.Source, _ *rest.Limiters) (connector.Connector, error) {
 		return folder.New(s.Connector)
 	},
+	"github": of(github.New),
+}
+
+// of adapts a maker that needs no more than the connector's own settings.
+func of(maker func(config.Connector, *rest.Limiters) (connector.Connector, error)) func(config.Source, *rest.Limiters) (connector.Connector, error) {
+	return func(s config.Source, limits *rest.Limiters) (connector.Connector, error) {
+		return maker(s.Connector, limits)
+	}
 }
 
 // New returns a source's connector; without any setting about it, one that can do nothing.

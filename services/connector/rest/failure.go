@@ -137,3 +137,8 @@ func NextLink(h http.Header) string {
 	}
 	return ""
 }
+
+// Failure is the error of a status that another client got from a host; nil if it is an answer.
+func Failure(host string, status int, h http.Header) error {
+	return failure(host, Response{Status: status, Header: h}, nil, time.Now())
+}

@@ -260,3 +260,55 @@ func date(h http.Header, now time.Time) time.Time {
 	}
 	return now
 }
+
+// Decode decodes an answer that was called for with Do.
+func Decode[T any](res Response) (T, error) {
+	var out T
+	if err := json.Unmarshal(res.Body, &out); err != nil {
+		return out, &connector.Error{Err: fmt.Errorf("the answer is not the JSON that was expected: %w", err)}
+	}
+	return out, nil
+}
+
+// HTTP is the client for libraries that bring a protocol of their own: the same limits, bounds and guards, and answers of at
+// most maxBytes. It sends no credentials by itself.
+func (c *Client) HTTP(maxBytes int64) *http.Client {
+	return &http.Client{Transport: bounded{c, maxBytes}, Timeout: 2 * time.Minute, CheckRedirect: c.redirect}
+}
+
+type bounded struct {
+	*Client
+	max int64
+}
+
+// RoundTrip implements http.RoundTripper.
+func (b bounded) RoundTrip(req *http.Request) (*http.Response, error) {
+	if err := b.opts.Limiter.Wait(req.Context()); err != nil {
+		return nil, err
+	}
+	res, err := b.http.Transport.RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	b.opts.Limiter.Observe(res.StatusCode, res.Header)
+	res.Body = struct {
+		io.Reader
+		io.Closer
+	}{&capped{res.Body, b.max}, res.Body}
+	return res, nil
+}
+
+// capped fails where io.LimitReader would end as if all had come.
+type capped struct {
+	io.Reader
+	left int64
+}
+
+// Read implements io.Reader.
+func (c *capped) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	if c.left -= int64(n); c.left < 0 {
+		return n, connector.Permanent(connector.ErrTooLarge)
+	}
+	return n, err
+}
