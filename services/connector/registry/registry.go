@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/hookmesh/hookmesh/services/connector"
+	"github.com/hookmesh/hookmesh/services/connector/confluence"
 	"github.com/hookmesh/hookmesh/services/connector/folder"
 	"github.com/hookmesh/hookmesh/services/connector/generic"
 	"github.com/hookmesh/hookmesh/services/connector/github"
@@ -22,7 +23,8 @@ var makers = map[string]func(config.Source, *rest.Limiters) (connector.Connector
 	"folder": func(s config.Source, _ *rest.Limiters) (connector.Connector, error) {
 		return folder.New(s.Connector)
 	},
-	"github": of(github.New),
+	"confluence": of(confluence.New),
+	"github":     of(github.New),
 }
 
 // of adapts a maker that needs no more than the connector's own settings.
