@@ -248,6 +248,16 @@ func (s *Service) GetEvent(ctx context.Context, req *embedderv1.GetEventRequest)
 	return &embedderv1.GetEventResponse{Event: r}, nil
 }
 
+// GetBacklog implements the API.
+func (s *Service) GetBacklog(ctx context.Context, req *embedderv1.GetBacklogRequest) (*embedderv1.GetBacklogResponse, error) {
+	waiting, _ := s.breakers.blocked(s.deps.Now())
+	full, err := s.deps.Store.Backlog(ctx, req.GetLimit(), waiting)
+	if err != nil {
+		return nil, fmt.Errorf("look at the backlog: %w", err)
+	}
+	return &embedderv1.GetBacklogResponse{Full: full}, nil
+}
+
 // GetStatus implements the API.
 func (s *Service) GetStatus(ctx context.Context, _ *embedderv1.GetStatusRequest) (*embedderv1.GetStatusResponse, error) {
 	res := &embedderv1.GetStatusResponse{Model: s.deps.Model.Info().Name, Breakers: s.breakers.open()}

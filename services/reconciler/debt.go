@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/metric"
 	"google.golang.org/protobuf/proto"
 
 	eventv1 "github.com/hookmesh/hookmesh/gen/hookmesh/event/v1"
@@ -70,11 +68,14 @@ func (s *Service) pay(ctx context.Context) error {
 		return fmt.Errorf("read which sources owe: %w", err)
 	}
 	for _, name := range names {
+		p := s.source(name)
+		if p != nil && !p.mine.Load() {
+			continue // another instance takes care of the source
+		}
 		debts, err := s.deps.Store.Debts(ctx, name, payBatch)
 		if err != nil {
 			return fmt.Errorf("read debts of %s: %w", name, err)
 		}
-		p := s.source(name)
 		if p == nil { // the source was taken out of the configuration
 			if err := s.deps.Store.Pay(ctx, debts); err != nil {
 				return fmt.Errorf("drop debts of %s: %w", name, err)
@@ -109,7 +110,7 @@ func (p *poller) pay(ctx context.Context, debts []Debt) error {
 		if err := p.deps.Producer.Produce(ctx, outputs); err != nil {
 			return fmt.Errorf("write %d changes: %w", len(outputs), err)
 		}
-		p.produced.Add(ctx, int64(len(outputs)), metric.WithAttributes(attribute.String("source", p.src.Name), attribute.String("origin", "debt")))
+		p.count(ctx, len(outputs), "debt")
 	}
 	if len(polled) > 0 {
 		p.paidAt = p.deps.Now()

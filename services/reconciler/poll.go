@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -22,14 +22,18 @@ import (
 	"github.com/hookmesh/hookmesh/services/internal/stage"
 )
 
-// poller polls one source.
+// poller takes care of one source.
 type poller struct {
 	*Service
 	src Source
-	// polling is held by the poll under way: two at once would fight over the cursor.
-	polling sync.Mutex
+	// mine says that this instance holds the source's lease.
+	mine atomic.Bool
+	// polling is held by the poll under way: two at once would fight over the cursor. sweeping is held by a sweep.
+	polling, sweeping sync.Mutex
 	// paidAt is when a poll last paid debts; it belongs to the loop that pays.
 	paidAt time.Time
+	// kick wakes the loop of polls: a backfill was asked for, or webhooks have fallen silent.
+	kick chan struct{}
 
 	mu      sync.Mutex
 	next    time.Time
@@ -37,34 +41,108 @@ type poller struct {
 }
 
 const (
-	// firstPoll bounds how long after the start the first poll comes.
+	// firstPoll bounds how long after the start the first poll comes, and perSource how much longer for each source that there is,
+	// so that a start is no herd.
 	firstPoll = 5 * time.Second
+	perSource = 100 * time.Millisecond
+	// firstRetry bounds the pause after the first failed poll.
+	firstRetry = time.Second
+	// lookAround is how often the loop looks whether somebody has asked for a backfill elsewhere.
+	lookAround = 10 * time.Second
 )
 
-// run polls on schedule: soon after the start, then at the interval, spread by a tenth; after failures earlier, backing off.
+// run polls on schedule: soon after the start, then at the interval, spread by a tenth; after failures earlier, backing off with
+// full jitter. A backfill is read in between, page by page; a source that was never read begins with one.
 func (p *poller) run(ctx context.Context) {
-	wait := rand.N(min(p.src.Poll.Interval, firstPoll))
-	retry := time.Second
-	for {
-		p.mu.Lock()
-		p.next = p.deps.Now().Add(wait)
-		p.mu.Unlock()
-		timer := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return
-		case <-timer.C:
+	p.schedule(rand.N(min(p.src.Poll.Interval, firstPoll+time.Duration(len(p.sources))*perSource)))
+	retry, failures := firstRetry, 0
+	for ctx.Err() == nil {
+		fill, fresh, err := p.backfill(ctx)
+		switch {
+		case err != nil:
+			p.failed(ctx, "reading the state of a backfill failed", err)
+			sleep(ctx, firstRetry)
+		case fill != nil && (!fresh || p.due()):
+			if p.due() && !fresh {
+				p.pollNow(ctx, &retry)
+			}
+			if err := p.fill(ctx, fill); err != nil && ctx.Err() == nil {
+				failures++
+				sleep(ctx, max(connector.RetryAfter(err), rand.N(min(firstRetry<<min(failures, 20), p.src.Poll.Interval))))
+				continue
+			}
+			failures = 0
+			if fresh && fill.GetState() == reconcilerv1.BackfillState_BACKFILL_STATE_DONE {
+				p.schedule(p.spread())
+			}
+		case p.due():
+			p.pollNow(ctx, &retry)
+		default:
+			p.idle(ctx)
 		}
-		_, _, err := p.poll(ctx, false)
-		wait = p.src.Poll.Interval*9/10 + rand.N(p.src.Poll.Interval/5+1)
-		if err != nil {
-			wait = max(min(wait, rand.N(retry)+retry/2), connector.RetryAfter(err))
-			retry = min(2*retry, p.src.Poll.Interval)
-			continue
-		}
-		retry = time.Second
 	}
+}
+
+// pollNow polls on schedule and says when next.
+func (p *poller) pollNow(ctx context.Context, retry *time.Duration) {
+	_, _, err := p.poll(ctx, false)
+	if err == nil {
+		*retry = firstRetry
+		p.schedule(p.spread())
+		return
+	}
+	p.schedule(max(min(p.spread(), rand.N(*retry)+*retry/10), connector.RetryAfter(err)))
+	*retry = min(2**retry, p.src.Poll.Interval)
+}
+
+// spread is the pause between two polls: the interval, give or take a tenth.
+func (p *poller) spread() time.Duration {
+	return p.src.Poll.Interval*9/10 + rand.N(p.src.Poll.Interval/5+1)
+}
+
+func (p *poller) schedule(wait time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.next = p.deps.Now().Add(wait)
+}
+
+func (p *poller) due() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !p.deps.Now().Before(p.next)
+}
+
+// idle waits until the next poll is due or somebody kicks.
+func (p *poller) idle(ctx context.Context) {
+	p.mu.Lock()
+	wait := min(lookAround, max(time.Millisecond, p.next.Sub(p.deps.Now())))
+	p.mu.Unlock()
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	case <-p.kick:
+	}
+}
+
+// wakeUp makes the loop look around at once.
+func (p *poller) wakeUp() {
+	select {
+	case p.kick <- struct{}{}:
+	default:
+	}
+}
+
+// failed notes an error for people.
+func (p *poller) failed(ctx context.Context, what string, err error) {
+	if ctx.Err() != nil {
+		return
+	}
+	p.mu.Lock()
+	p.failure = err.Error()
+	p.mu.Unlock()
+	p.deps.Telemetry.Logger.WarnContext(ctx, what, "source", p.src.Name, "error", err)
 }
 
 // poll reads the list from the cursor to the end. The cursor is stored only after the changes before it are in Kafka.
@@ -74,14 +152,14 @@ func (p *poller) poll(ctx context.Context, full bool) (listed, produced int64, e
 	ctx, span := p.tracer.Start(ctx, "reconciler.poll", trace.WithAttributes(attribute.String("hookmesh.source", p.src.Name)))
 	defer span.End()
 	defer func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.failure = ""
-		if err != nil && ctx.Err() == nil {
-			p.failure = err.Error()
+		if err != nil {
 			span.RecordError(err)
-			p.deps.Telemetry.Logger.WarnContext(ctx, "polling a source failed", "source", p.src.Name, "error", err)
+			p.failed(ctx, "polling a source failed", err)
+			return
 		}
+		p.mu.Lock()
+		p.failure = ""
+		p.mu.Unlock()
 	}()
 	cursor, _, err := p.deps.Store.Cursor(ctx, p.src.Name)
 	if err != nil {
@@ -100,7 +178,7 @@ func (p *poller) poll(ctx context.Context, full bool) (listed, produced int64, e
 		if err != nil {
 			return listed, produced, fmt.Errorf("list changes: %w", err)
 		}
-		if err := p.produce(ctx, page.Changes); err != nil {
+		if err := p.produce(ctx, page.Changes, "poll"); err != nil {
 			return listed, produced, err
 		}
 		listed += int64(len(page.Changes))
@@ -125,7 +203,7 @@ func (p *poller) poll(ctx context.Context, full bool) (listed, produced int64, e
 }
 
 // produce puts changes into the mesh, each with a trace of its own that links to the poll.
-func (p *poller) produce(ctx context.Context, changes []connector.Change) error {
+func (p *poller) produce(ctx context.Context, changes []connector.Change, origin string) error {
 	if len(changes) == 0 {
 		return nil
 	}
@@ -149,7 +227,7 @@ func (p *poller) produce(ctx context.Context, changes []connector.Change) error 
 	if err := p.deps.Producer.Produce(ctx, outputs); err != nil {
 		return fmt.Errorf("write %d changes: %w", len(outputs), err)
 	}
-	p.produced.Add(ctx, int64(len(outputs)), metric.WithAttributes(attribute.String("source", p.src.Name), attribute.String("origin", "poll")))
+	p.count(ctx, len(outputs), origin)
 	return nil
 }
 
@@ -190,6 +268,15 @@ func (p *poller) status(ctx context.Context) (*reconcilerv1.SourceStatus, error)
 	}
 	if st.OpenDebts, st.PaidDebts, err = p.deps.Store.CountDebts(ctx, p.src.Name); err != nil {
 		return nil, err
+	}
+	leases, err := p.deps.Store.Leases(ctx, p.deps.Now())
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range leases {
+		if l.Name == sourceLease+p.src.Name {
+			st.HeldBy = l.Owner
+		}
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -2,16 +2,21 @@ package reconciler
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
+	"os"
 	"slices"
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
+	"golang.org/x/time/rate"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	embedderv1 "github.com/hookmesh/hookmesh/gen/hookmesh/embedder/v1"
 	eventv1 "github.com/hookmesh/hookmesh/gen/hookmesh/event/v1"
 	reconcilerv1 "github.com/hookmesh/hookmesh/gen/hookmesh/reconciler/v1"
 	"github.com/hookmesh/hookmesh/services/connector"
@@ -40,53 +45,118 @@ type Deps struct {
 	Store     Store
 	Producer  Producer
 	Telemetry telemetry.Telemetry
-	Now       func() time.Time
+	// Knowledge is asked what is known, for sweeps; nil: there are none.
+	Knowledge embedderv1.KnowledgeServiceClient
+	// Embedder is asked whether much work waits, so that sweeps and backfills leave room for live events; nil: they do not wait.
+	Embedder embedderv1.EmbedderServiceClient
+	Now      func() time.Time
 }
 
 // Config tunes the service.
 type Config struct {
 	// DeadRetention is how long dead letters are kept; 0: 30 days.
 	DeadRetention time.Duration
+	// LeaseTTL is how long a source stays an instance's without a sign of life; 0: 15 s.
+	LeaseTTL time.Duration
+	// BackfillPending is how many changes may wait at the embedder while a backfill or a sweep goes on; 0: 200.
+	BackfillPending int64
+	// BackfillPerSecond bounds the changes per second of a backfill or a sweep; 0: 500; negative: nothing bounds them.
+	BackfillPerSecond float64
+}
+
+func (c *Config) complete() {
+	if c.DeadRetention == 0 {
+		c.DeadRetention = 30 * 24 * time.Hour
+	}
+	if c.LeaseTTL == 0 {
+		c.LeaseTTL = 15 * time.Second
+	}
+	if c.BackfillPending == 0 {
+		c.BackfillPending = 200
+	}
+	if c.BackfillPerSecond == 0 {
+		c.BackfillPerSecond = 500
+	}
 }
 
 // Service is the reconciler.
 type Service struct {
 	reconcilerv1.UnimplementedReconcilerServiceServer
-	deps     Deps
-	cfg      Config
-	sources  []*poller
-	tracer   trace.Tracer
-	produced metric.Int64Counter
-	wake     chan struct{}
+	deps    Deps
+	cfg     Config
+	sources []*poller
+	tracer  trace.Tracer
+	meters  *meters
+	// owner names this instance among those that share the sources.
+	owner string
+	// pace bounds sweeps and backfills, all sources together.
+	pace *rate.Limiter
+	wake chan struct{}
 }
 
 // New returns the service.
 func New(deps Deps, cfg Config, sources []Source) (*Service, error) {
-	if cfg.DeadRetention == 0 {
-		cfg.DeadRetention = 30 * 24 * time.Hour
-	}
+	cfg.complete()
 	const scope = "github.com/hookmesh/hookmesh/services/reconciler"
-	s := &Service{deps: deps, cfg: cfg, tracer: deps.Telemetry.Tracer(scope), wake: make(chan struct{}, 1)}
+	s := &Service{deps: deps, cfg: cfg, owner: ownerName(), tracer: deps.Telemetry.Tracer(scope), wake: make(chan struct{}, 1), pace: rate.NewLimiter(rate.Inf, 0)}
+	if cfg.BackfillPerSecond > 0 {
+		s.pace = rate.NewLimiter(rate.Limit(cfg.BackfillPerSecond), max(healBatch, int(cfg.BackfillPerSecond)))
+	}
 	var err error
-	if s.produced, err = deps.Telemetry.Meter(scope).Int64Counter("hookmesh.reconciler.produced", metric.WithDescription("Changes that polls and debts put into the mesh, by source and origin.")); err != nil {
+	if s.meters, err = newMeters(deps.Telemetry.Meter(scope)); err != nil {
 		return nil, fmt.Errorf("reconciler metrics: %w", err)
 	}
 	for _, src := range sources {
-		s.sources = append(s.sources, &poller{Service: s, src: src})
+		s.sources = append(s.sources, &poller{Service: s, src: src, kick: make(chan struct{}, 1)})
 	}
 	return s, nil
 }
 
-// Run polls and pays until ctx ends.
+// ownerName is unique to this start of this process, and tells a person where it runs.
+func ownerName() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return fmt.Sprintf("%s-%d-%s", host, os.Getpid(), rand.Text()[:8])
+}
+
+// Run takes care of the instance's share of the sources and pays their debts until ctx ends.
 func (s *Service) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
-	for _, p := range s.sources {
-		if p.src.Lister != nil {
-			wg.Go(func() { p.run(ctx) })
-		}
-	}
+	wg.Go(func() { s.share(ctx) })
 	wg.Go(func() { s.payDebts(ctx) })
 	wg.Wait()
+	return nil
+}
+
+// count counts changes that were put into the mesh.
+func (p *poller) count(ctx context.Context, n int, origin string) {
+	p.meters.produced.Add(ctx, int64(n), metric.WithAttributes(attribute.String("source", p.src.Name), attribute.String("origin", origin)))
+}
+
+// room waits until n more changes of background work may go into the mesh: live events come first.
+func (s *Service) room(ctx context.Context, n int) error {
+	for n > 0 { // a wait cannot be for more than the bucket holds
+		part := n
+		if s.pace.Limit() != rate.Inf {
+			part = min(n, s.pace.Burst())
+		}
+		if err := s.pace.WaitN(ctx, part); err != nil {
+			return err
+		}
+		n -= part
+	}
+	for s.deps.Embedder != nil {
+		res, err := s.deps.Embedder.GetBacklog(ctx, &embedderv1.GetBacklogRequest{Limit: s.cfg.BackfillPending})
+		if err == nil && !res.GetFull() {
+			break
+		}
+		sleep(ctx, 100*time.Millisecond)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
 	return nil
 }
 

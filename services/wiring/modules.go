@@ -52,7 +52,7 @@ var modules = map[string]module{
 	"dedupe":     {init: initDedupe},
 	"sequencer":  {init: initSequencer},
 	"embedder":   {init: initEmbedder},
-	"reconciler": {init: initReconciler},
+	"reconciler": {needs: []string{"embedder"}, init: initReconciler},
 }
 
 // remoteLanes is how many batched calls of the gateway are under way at once to services in other processes: enough that one
@@ -262,7 +262,10 @@ func initReconciler(ctx context.Context, m *Mesh) error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	service, err := reconciler.New(reconciler.Deps{Store: store, Producer: m.log, Telemetry: m.tel.Named("reconciler"), Now: m.opts.Now}, reconciler.Config{DeadRetention: m.cfg.Reconciler.DeadRetention}, sources)
+	service, err := reconciler.New(reconciler.Deps{
+		Store: store, Producer: m.log, Telemetry: m.tel.Named("reconciler"), Knowledge: embedderv1.NewKnowledgeServiceClient(m.conns["embedder"]),
+		Embedder: embedderv1.NewEmbedderServiceClient(m.conns["embedder"]), Now: m.opts.Now,
+	}, reconciler.Config{DeadRetention: m.cfg.Reconciler.DeadRetention, BackfillPending: m.cfg.Reconciler.BackfillPending, BackfillPerSecond: m.cfg.Reconciler.BackfillPerSecond}, sources)
 	if err != nil {
 		return err
 	}

@@ -188,6 +188,9 @@ func (s *Source) complete() {
 	if s.Polled() && s.Poll.Interval == 0 {
 		s.Poll.Interval = defaultInterval
 	}
+	if s.Poll.SweepInterval == 0 {
+		s.Poll.SweepInterval = defaultSweep
+	}
 	if s.Ordering.GapTimeout == 0 {
 		s.Ordering.GapTimeout = 30 * time.Second
 	}

@@ -38,6 +38,9 @@ func (c Connector) Credential(name string) string { return string(c.Credentials[
 // Polled says whether the source can be polled, as far as the configuration tells.
 func (s *Source) Polled() bool { return s.Poll.Changes != "" || s.Connector.Type != "" }
 
+// defaultSweep is how often everything is compared.
+const defaultSweep = 24 * time.Hour
+
 // defaultInterval is how often a source is polled.
 const defaultInterval = 6 * time.Hour
 

@@ -70,6 +70,9 @@ type Poll struct {
 	Changes string `yaml:"changes"`
 	// Interval between two polls; 0: 6 h. At least 1 s.
 	Interval time.Duration `yaml:"interval"`
+	// SweepInterval is how often everything that the source has is compared with everything that is known of it; 0: 24 h. Negative:
+	// never. At least 1 s.
+	SweepInterval time.Duration `yaml:"sweep_interval"`
 	// Items yields the list in an answer; default "changes".
 	Items string `yaml:"items"`
 	// ID yields a document's id in an item; default "id".

@@ -189,6 +189,9 @@ func (c *checker) source(path string, s *Source, names map[string]bool) {
 	if s.Polled() && s.Poll.Interval < time.Second {
 		c.report(path+".poll.interval", "%s is less than 1s", s.Poll.Interval)
 	}
+	if d := s.Poll.SweepInterval; d >= 0 && d < time.Second {
+		c.report(path+".poll.sweep_interval", "%s is less than 1s", d)
+	}
 	c.oneOf(path+".content.format", s.Content.Format, "", "markdown", "html", "confluence-storage", "plain")
 	c.oneOf(path+".ordering.mode", s.Ordering.Mode, "", "contiguous", "source-contiguous", "monotonic", "arrival")
 	if s.Ordering.GapTimeout < 0 {

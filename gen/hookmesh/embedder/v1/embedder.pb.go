@@ -1256,6 +1256,98 @@ func (x *BreakerStatus) GetCause() string {
 	return ""
 }
 
+// GetBacklogRequest says what is much.
+type GetBacklogRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// So many changes. At least 1.
+	Limit         int64 `protobuf:"varint,1,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetBacklogRequest) Reset() {
+	*x = GetBacklogRequest{}
+	mi := &file_hookmesh_embedder_v1_embedder_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetBacklogRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetBacklogRequest) ProtoMessage() {}
+
+func (x *GetBacklogRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_hookmesh_embedder_v1_embedder_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetBacklogRequest.ProtoReflect.Descriptor instead.
+func (*GetBacklogRequest) Descriptor() ([]byte, []int) {
+	return file_hookmesh_embedder_v1_embedder_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *GetBacklogRequest) GetLimit() int64 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+// GetBacklogResponse is the answer.
+type GetBacklogResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// True: at least limit changes wait. Those for an endpoint that is left alone do not count.
+	Full          bool `protobuf:"varint,1,opt,name=full,proto3" json:"full,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetBacklogResponse) Reset() {
+	*x = GetBacklogResponse{}
+	mi := &file_hookmesh_embedder_v1_embedder_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetBacklogResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetBacklogResponse) ProtoMessage() {}
+
+func (x *GetBacklogResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_hookmesh_embedder_v1_embedder_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetBacklogResponse.ProtoReflect.Descriptor instead.
+func (*GetBacklogResponse) Descriptor() ([]byte, []int) {
+	return file_hookmesh_embedder_v1_embedder_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *GetBacklogResponse) GetFull() bool {
+	if x != nil {
+		return x.Full
+	}
+	return false
+}
+
 var File_hookmesh_embedder_v1_embedder_proto protoreflect.FileDescriptor
 
 const file_hookmesh_embedder_v1_embedder_proto_rawDesc = "" +
@@ -1346,7 +1438,11 @@ const file_hookmesh_embedder_v1_embedder_proto_rawDesc = "" +
 	"\x05model\x18\x02 \x01(\bR\x05model\x127\n" +
 	"\topened_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\bopenedAt\x125\n" +
 	"\bprobe_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\aprobeAt\x12\x14\n" +
-	"\x05cause\x18\x05 \x01(\tR\x05cause*\x9c\x01\n" +
+	"\x05cause\x18\x05 \x01(\tR\x05cause\"2\n" +
+	"\x11GetBacklogRequest\x12\x1d\n" +
+	"\x05limit\x18\x01 \x01(\x03B\a\xbaH\x04\"\x02(\x01R\x05limit\"(\n" +
+	"\x12GetBacklogResponse\x12\x12\n" +
+	"\x04full\x18\x01 \x01(\bR\x04full*\x9c\x01\n" +
 	"\rDocumentState\x12\x1e\n" +
 	"\x1aDOCUMENT_STATE_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16DOCUMENT_STATE_CURRENT\x10\x01\x12\x1a\n" +
@@ -1364,10 +1460,12 @@ const file_hookmesh_embedder_v1_embedder_proto_rawDesc = "" +
 	"\x06Search\x12#.hookmesh.embedder.v1.SearchRequest\x1a$.hookmesh.embedder.v1.SearchResponse\"\x12\x82\xd3\xe4\x93\x02\f\x12\n" +
 	"/v1/search\x12\x93\x01\n" +
 	"\vGetDocument\x12(.hookmesh.embedder.v1.GetDocumentRequest\x1a).hookmesh.embedder.v1.GetDocumentResponse\"/\x82\xd3\xe4\x93\x02)\x12'/v1/documents/{source}/{document_id=**}\x12\x7f\n" +
-	"\rListDocuments\x12*.hookmesh.embedder.v1.ListDocumentsRequest\x1a+.hookmesh.embedder.v1.ListDocumentsResponse\"\x15\x82\xd3\xe4\x93\x02\x0f\x12\r/v1/documents2\xca\x01\n" +
+	"\rListDocuments\x12*.hookmesh.embedder.v1.ListDocumentsRequest\x1a+.hookmesh.embedder.v1.ListDocumentsResponse\"\x15\x82\xd3\xe4\x93\x02\x0f\x12\r/v1/documents2\xab\x02\n" +
 	"\x0fEmbedderService\x12Y\n" +
 	"\bGetEvent\x12%.hookmesh.embedder.v1.GetEventRequest\x1a&.hookmesh.embedder.v1.GetEventResponse\x12\\\n" +
-	"\tGetStatus\x12&.hookmesh.embedder.v1.GetStatusRequest\x1a'.hookmesh.embedder.v1.GetStatusResponseBBZ@github.com/hookmesh/hookmesh/gen/hookmesh/embedder/v1;embedderv1b\x06proto3"
+	"\tGetStatus\x12&.hookmesh.embedder.v1.GetStatusRequest\x1a'.hookmesh.embedder.v1.GetStatusResponse\x12_\n" +
+	"\n" +
+	"GetBacklog\x12'.hookmesh.embedder.v1.GetBacklogRequest\x1a(.hookmesh.embedder.v1.GetBacklogResponseBBZ@github.com/hookmesh/hookmesh/gen/hookmesh/embedder/v1;embedderv1b\x06proto3"
 
 var (
 	file_hookmesh_embedder_v1_embedder_proto_rawDescOnce sync.Once
@@ -1382,7 +1480,7 @@ func file_hookmesh_embedder_v1_embedder_proto_rawDescGZIP() []byte {
 }
 
 var file_hookmesh_embedder_v1_embedder_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_hookmesh_embedder_v1_embedder_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_hookmesh_embedder_v1_embedder_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_hookmesh_embedder_v1_embedder_proto_goTypes = []any{
 	(DocumentState)(0),            // 0: hookmesh.embedder.v1.DocumentState
 	(Outcome)(0),                  // 1: hookmesh.embedder.v1.Outcome
@@ -1401,33 +1499,37 @@ var file_hookmesh_embedder_v1_embedder_proto_goTypes = []any{
 	(*GetStatusRequest)(nil),      // 14: hookmesh.embedder.v1.GetStatusRequest
 	(*GetStatusResponse)(nil),     // 15: hookmesh.embedder.v1.GetStatusResponse
 	(*BreakerStatus)(nil),         // 16: hookmesh.embedder.v1.BreakerStatus
-	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
+	(*GetBacklogRequest)(nil),     // 17: hookmesh.embedder.v1.GetBacklogRequest
+	(*GetBacklogResponse)(nil),    // 18: hookmesh.embedder.v1.GetBacklogResponse
+	(*timestamppb.Timestamp)(nil), // 19: google.protobuf.Timestamp
 }
 var file_hookmesh_embedder_v1_embedder_proto_depIdxs = []int32{
 	3,  // 0: hookmesh.embedder.v1.SearchResponse.results:type_name -> hookmesh.embedder.v1.SearchResult
 	0,  // 1: hookmesh.embedder.v1.Document.state:type_name -> hookmesh.embedder.v1.DocumentState
-	17, // 2: hookmesh.embedder.v1.Document.updated_at:type_name -> google.protobuf.Timestamp
+	19, // 2: hookmesh.embedder.v1.Document.updated_at:type_name -> google.protobuf.Timestamp
 	5,  // 3: hookmesh.embedder.v1.GetDocumentResponse.document:type_name -> hookmesh.embedder.v1.Document
 	7,  // 4: hookmesh.embedder.v1.GetDocumentResponse.chunks:type_name -> hookmesh.embedder.v1.Chunk
 	5,  // 5: hookmesh.embedder.v1.ListDocumentsResponse.documents:type_name -> hookmesh.embedder.v1.Document
 	1,  // 6: hookmesh.embedder.v1.EventRecord.outcome:type_name -> hookmesh.embedder.v1.Outcome
-	17, // 7: hookmesh.embedder.v1.EventRecord.decided_at:type_name -> google.protobuf.Timestamp
+	19, // 7: hookmesh.embedder.v1.EventRecord.decided_at:type_name -> google.protobuf.Timestamp
 	12, // 8: hookmesh.embedder.v1.GetEventResponse.event:type_name -> hookmesh.embedder.v1.EventRecord
 	16, // 9: hookmesh.embedder.v1.GetStatusResponse.breakers:type_name -> hookmesh.embedder.v1.BreakerStatus
-	17, // 10: hookmesh.embedder.v1.BreakerStatus.opened_at:type_name -> google.protobuf.Timestamp
-	17, // 11: hookmesh.embedder.v1.BreakerStatus.probe_at:type_name -> google.protobuf.Timestamp
+	19, // 10: hookmesh.embedder.v1.BreakerStatus.opened_at:type_name -> google.protobuf.Timestamp
+	19, // 11: hookmesh.embedder.v1.BreakerStatus.probe_at:type_name -> google.protobuf.Timestamp
 	2,  // 12: hookmesh.embedder.v1.KnowledgeService.Search:input_type -> hookmesh.embedder.v1.SearchRequest
 	6,  // 13: hookmesh.embedder.v1.KnowledgeService.GetDocument:input_type -> hookmesh.embedder.v1.GetDocumentRequest
 	9,  // 14: hookmesh.embedder.v1.KnowledgeService.ListDocuments:input_type -> hookmesh.embedder.v1.ListDocumentsRequest
 	11, // 15: hookmesh.embedder.v1.EmbedderService.GetEvent:input_type -> hookmesh.embedder.v1.GetEventRequest
 	14, // 16: hookmesh.embedder.v1.EmbedderService.GetStatus:input_type -> hookmesh.embedder.v1.GetStatusRequest
-	4,  // 17: hookmesh.embedder.v1.KnowledgeService.Search:output_type -> hookmesh.embedder.v1.SearchResponse
-	8,  // 18: hookmesh.embedder.v1.KnowledgeService.GetDocument:output_type -> hookmesh.embedder.v1.GetDocumentResponse
-	10, // 19: hookmesh.embedder.v1.KnowledgeService.ListDocuments:output_type -> hookmesh.embedder.v1.ListDocumentsResponse
-	13, // 20: hookmesh.embedder.v1.EmbedderService.GetEvent:output_type -> hookmesh.embedder.v1.GetEventResponse
-	15, // 21: hookmesh.embedder.v1.EmbedderService.GetStatus:output_type -> hookmesh.embedder.v1.GetStatusResponse
-	17, // [17:22] is the sub-list for method output_type
-	12, // [12:17] is the sub-list for method input_type
+	17, // 17: hookmesh.embedder.v1.EmbedderService.GetBacklog:input_type -> hookmesh.embedder.v1.GetBacklogRequest
+	4,  // 18: hookmesh.embedder.v1.KnowledgeService.Search:output_type -> hookmesh.embedder.v1.SearchResponse
+	8,  // 19: hookmesh.embedder.v1.KnowledgeService.GetDocument:output_type -> hookmesh.embedder.v1.GetDocumentResponse
+	10, // 20: hookmesh.embedder.v1.KnowledgeService.ListDocuments:output_type -> hookmesh.embedder.v1.ListDocumentsResponse
+	13, // 21: hookmesh.embedder.v1.EmbedderService.GetEvent:output_type -> hookmesh.embedder.v1.GetEventResponse
+	15, // 22: hookmesh.embedder.v1.EmbedderService.GetStatus:output_type -> hookmesh.embedder.v1.GetStatusResponse
+	18, // 23: hookmesh.embedder.v1.EmbedderService.GetBacklog:output_type -> hookmesh.embedder.v1.GetBacklogResponse
+	18, // [18:24] is the sub-list for method output_type
+	12, // [12:18] is the sub-list for method input_type
 	12, // [12:12] is the sub-list for extension type_name
 	12, // [12:12] is the sub-list for extension extendee
 	0,  // [0:12] is the sub-list for field type_name
@@ -1444,7 +1546,7 @@ func file_hookmesh_embedder_v1_embedder_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hookmesh_embedder_v1_embedder_proto_rawDesc), len(file_hookmesh_embedder_v1_embedder_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   15,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -209,8 +209,9 @@ var KnowledgeService_ServiceDesc = grpc.ServiceDesc{
 }
 
 const (
-	EmbedderService_GetEvent_FullMethodName  = "/hookmesh.embedder.v1.EmbedderService/GetEvent"
-	EmbedderService_GetStatus_FullMethodName = "/hookmesh.embedder.v1.EmbedderService/GetStatus"
+	EmbedderService_GetEvent_FullMethodName   = "/hookmesh.embedder.v1.EmbedderService/GetEvent"
+	EmbedderService_GetStatus_FullMethodName  = "/hookmesh.embedder.v1.EmbedderService/GetStatus"
+	EmbedderService_GetBacklog_FullMethodName = "/hookmesh.embedder.v1.EmbedderService/GetBacklog"
 )
 
 // EmbedderServiceClient is the client API for EmbedderService service.
@@ -223,6 +224,8 @@ type EmbedderServiceClient interface {
 	GetEvent(ctx context.Context, in *GetEventRequest, opts ...grpc.CallOption) (*GetEventResponse, error)
 	// GetStatus counts the work in hand.
 	GetStatus(ctx context.Context, in *GetStatusRequest, opts ...grpc.CallOption) (*GetStatusResponse, error)
+	// GetBacklog says whether much work waits, at a cost that does not grow with it.
+	GetBacklog(ctx context.Context, in *GetBacklogRequest, opts ...grpc.CallOption) (*GetBacklogResponse, error)
 }
 
 type embedderServiceClient struct {
@@ -253,6 +256,16 @@ func (c *embedderServiceClient) GetStatus(ctx context.Context, in *GetStatusRequ
 	return out, nil
 }
 
+func (c *embedderServiceClient) GetBacklog(ctx context.Context, in *GetBacklogRequest, opts ...grpc.CallOption) (*GetBacklogResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetBacklogResponse)
+	err := c.cc.Invoke(ctx, EmbedderService_GetBacklog_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // EmbedderServiceServer is the server API for EmbedderService service.
 // All implementations must embed UnimplementedEmbedderServiceServer
 // for forward compatibility.
@@ -263,6 +276,8 @@ type EmbedderServiceServer interface {
 	GetEvent(context.Context, *GetEventRequest) (*GetEventResponse, error)
 	// GetStatus counts the work in hand.
 	GetStatus(context.Context, *GetStatusRequest) (*GetStatusResponse, error)
+	// GetBacklog says whether much work waits, at a cost that does not grow with it.
+	GetBacklog(context.Context, *GetBacklogRequest) (*GetBacklogResponse, error)
 	mustEmbedUnimplementedEmbedderServiceServer()
 }
 
@@ -278,6 +293,9 @@ func (UnimplementedEmbedderServiceServer) GetEvent(context.Context, *GetEventReq
 }
 func (UnimplementedEmbedderServiceServer) GetStatus(context.Context, *GetStatusRequest) (*GetStatusResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetStatus not implemented")
+}
+func (UnimplementedEmbedderServiceServer) GetBacklog(context.Context, *GetBacklogRequest) (*GetBacklogResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetBacklog not implemented")
 }
 func (UnimplementedEmbedderServiceServer) mustEmbedUnimplementedEmbedderServiceServer() {}
 func (UnimplementedEmbedderServiceServer) testEmbeddedByValue()                         {}
@@ -336,6 +354,24 @@ func _EmbedderService_GetStatus_Handler(srv interface{}, ctx context.Context, de
 	return interceptor(ctx, in, info, handler)
 }
 
+func _EmbedderService_GetBacklog_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetBacklogRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(EmbedderServiceServer).GetBacklog(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: EmbedderService_GetBacklog_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(EmbedderServiceServer).GetBacklog(ctx, req.(*GetBacklogRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // EmbedderService_ServiceDesc is the grpc.ServiceDesc for EmbedderService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -350,6 +386,10 @@ var EmbedderService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetStatus",
 			Handler:    _EmbedderService_GetStatus_Handler,
+		},
+		{
+			MethodName: "GetBacklog",
+			Handler:    _EmbedderService_GetBacklog_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

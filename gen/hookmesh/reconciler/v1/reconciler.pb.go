@@ -149,6 +149,120 @@ func (ReplayAction) EnumDescriptor() ([]byte, []int) {
 	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{1}
 }
 
+// DriftKind says how a document differs.
+type DriftKind int32
+
+const (
+	// Not set; never sent.
+	DriftKind_DRIFT_KIND_UNSPECIFIED DriftKind = 0
+	// The source has it, the knowledge base has not.
+	DriftKind_DRIFT_KIND_MISSING DriftKind = 1
+	// The knowledge base has it, the source has not.
+	DriftKind_DRIFT_KIND_EXTRA DriftKind = 2
+	// The knowledge base has another version.
+	DriftKind_DRIFT_KIND_STALE DriftKind = 3
+)
+
+// Enum value maps for DriftKind.
+var (
+	DriftKind_name = map[int32]string{
+		0: "DRIFT_KIND_UNSPECIFIED",
+		1: "DRIFT_KIND_MISSING",
+		2: "DRIFT_KIND_EXTRA",
+		3: "DRIFT_KIND_STALE",
+	}
+	DriftKind_value = map[string]int32{
+		"DRIFT_KIND_UNSPECIFIED": 0,
+		"DRIFT_KIND_MISSING":     1,
+		"DRIFT_KIND_EXTRA":       2,
+		"DRIFT_KIND_STALE":       3,
+	}
+)
+
+func (x DriftKind) Enum() *DriftKind {
+	p := new(DriftKind)
+	*p = x
+	return p
+}
+
+func (x DriftKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (DriftKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_hookmesh_reconciler_v1_reconciler_proto_enumTypes[2].Descriptor()
+}
+
+func (DriftKind) Type() protoreflect.EnumType {
+	return &file_hookmesh_reconciler_v1_reconciler_proto_enumTypes[2]
+}
+
+func (x DriftKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use DriftKind.Descriptor instead.
+func (DriftKind) EnumDescriptor() ([]byte, []int) {
+	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{2}
+}
+
+// BackfillState says where a backfill stands.
+type BackfillState int32
+
+const (
+	// Not set; never sent.
+	BackfillState_BACKFILL_STATE_UNSPECIFIED BackfillState = 0
+	// The list is read to know how long it is.
+	BackfillState_BACKFILL_STATE_COUNTING BackfillState = 1
+	// Documents are read.
+	BackfillState_BACKFILL_STATE_RUNNING BackfillState = 2
+	// Everything was put into the mesh.
+	BackfillState_BACKFILL_STATE_DONE BackfillState = 3
+)
+
+// Enum value maps for BackfillState.
+var (
+	BackfillState_name = map[int32]string{
+		0: "BACKFILL_STATE_UNSPECIFIED",
+		1: "BACKFILL_STATE_COUNTING",
+		2: "BACKFILL_STATE_RUNNING",
+		3: "BACKFILL_STATE_DONE",
+	}
+	BackfillState_value = map[string]int32{
+		"BACKFILL_STATE_UNSPECIFIED": 0,
+		"BACKFILL_STATE_COUNTING":    1,
+		"BACKFILL_STATE_RUNNING":     2,
+		"BACKFILL_STATE_DONE":        3,
+	}
+)
+
+func (x BackfillState) Enum() *BackfillState {
+	p := new(BackfillState)
+	*p = x
+	return p
+}
+
+func (x BackfillState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (BackfillState) Descriptor() protoreflect.EnumDescriptor {
+	return file_hookmesh_reconciler_v1_reconciler_proto_enumTypes[3].Descriptor()
+}
+
+func (BackfillState) Type() protoreflect.EnumType {
+	return &file_hookmesh_reconciler_v1_reconciler_proto_enumTypes[3]
+}
+
+func (x BackfillState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use BackfillState.Descriptor instead.
+func (BackfillState) EnumDescriptor() ([]byte, []int) {
+	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{3}
+}
+
 // PollSourceRequest names a source.
 type PollSourceRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -312,7 +426,9 @@ type SourceStatus struct {
 	// Debts that were paid.
 	PaidDebts int64 `protobuf:"varint,6,opt,name=paid_debts,json=paidDebts,proto3" json:"paid_debts,omitempty"`
 	// Error of the last poll; empty if it went well.
-	Error         string `protobuf:"bytes,7,opt,name=error,proto3" json:"error,omitempty"`
+	Error string `protobuf:"bytes,7,opt,name=error,proto3" json:"error,omitempty"`
+	// The reconciler that takes care of the source; empty: none does at the moment.
+	HeldBy        string `protobuf:"bytes,8,opt,name=held_by,json=heldBy,proto3" json:"held_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -392,6 +508,13 @@ func (x *SourceStatus) GetPaidDebts() int64 {
 func (x *SourceStatus) GetError() string {
 	if x != nil {
 		return x.Error
+	}
+	return ""
+}
+
+func (x *SourceStatus) GetHeldBy() string {
+	if x != nil {
+		return x.HeldBy
 	}
 	return ""
 }
@@ -1182,6 +1305,765 @@ func (x *DiscardDeadLettersResponse) GetDiscarded() int64 {
 	return 0
 }
 
+// SweepSourceRequest names a source.
+type SweepSourceRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the source.
+	Source string `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
+	// True: only report, heal nothing.
+	DryRun bool `protobuf:"varint,2,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	// True: deletions are carried out however many they are.
+	ConfirmDeletions bool `protobuf:"varint,3,opt,name=confirm_deletions,json=confirmDeletions,proto3" json:"confirm_deletions,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *SweepSourceRequest) Reset() {
+	*x = SweepSourceRequest{}
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SweepSourceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SweepSourceRequest) ProtoMessage() {}
+
+func (x *SweepSourceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SweepSourceRequest.ProtoReflect.Descriptor instead.
+func (*SweepSourceRequest) Descriptor() ([]byte, []int) {
+	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *SweepSourceRequest) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *SweepSourceRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+func (x *SweepSourceRequest) GetConfirmDeletions() bool {
+	if x != nil {
+		return x.ConfirmDeletions
+	}
+	return false
+}
+
+// SweepSourceResponse holds the report.
+type SweepSourceResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What was found and done.
+	Report        *DriftReport `protobuf:"bytes,1,opt,name=report,proto3" json:"report,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SweepSourceResponse) Reset() {
+	*x = SweepSourceResponse{}
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SweepSourceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SweepSourceResponse) ProtoMessage() {}
+
+func (x *SweepSourceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SweepSourceResponse.ProtoReflect.Descriptor instead.
+func (*SweepSourceResponse) Descriptor() ([]byte, []int) {
+	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *SweepSourceResponse) GetReport() *DriftReport {
+	if x != nil {
+		return x.Report
+	}
+	return nil
+}
+
+// ListDriftRequest narrows the list.
+type ListDriftRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only of this source; empty: of all.
+	Source        string `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListDriftRequest) Reset() {
+	*x = ListDriftRequest{}
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListDriftRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListDriftRequest) ProtoMessage() {}
+
+func (x *ListDriftRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListDriftRequest.ProtoReflect.Descriptor instead.
+func (*ListDriftRequest) Descriptor() ([]byte, []int) {
+	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ListDriftRequest) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+// ListDriftResponse holds the reports.
+type ListDriftResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// By source; sources that were never swept are left out.
+	Reports       []*DriftReport `protobuf:"bytes,1,rep,name=reports,proto3" json:"reports,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListDriftResponse) Reset() {
+	*x = ListDriftResponse{}
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListDriftResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListDriftResponse) ProtoMessage() {}
+
+func (x *ListDriftResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListDriftResponse.ProtoReflect.Descriptor instead.
+func (*ListDriftResponse) Descriptor() ([]byte, []int) {
+	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ListDriftResponse) GetReports() []*DriftReport {
+	if x != nil {
+		return x.Reports
+	}
+	return nil
+}
+
+// DriftSample is one document that differs.
+type DriftSample struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the document.
+	DocumentId string `protobuf:"bytes,1,opt,name=document_id,json=documentId,proto3" json:"document_id,omitempty"`
+	// How it differs.
+	Kind DriftKind `protobuf:"varint,2,opt,name=kind,proto3,enum=hookmesh.reconciler.v1.DriftKind" json:"kind,omitempty"`
+	// Its version at the source; may be empty.
+	SourceVersion string `protobuf:"bytes,3,opt,name=source_version,json=sourceVersion,proto3" json:"source_version,omitempty"`
+	// Its version in the knowledge base; may be empty.
+	KnownVersion  string `protobuf:"bytes,4,opt,name=known_version,json=knownVersion,proto3" json:"known_version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DriftSample) Reset() {
+	*x = DriftSample{}
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DriftSample) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DriftSample) ProtoMessage() {}
+
+func (x *DriftSample) ProtoReflect() protoreflect.Message {
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DriftSample.ProtoReflect.Descriptor instead.
+func (*DriftSample) Descriptor() ([]byte, []int) {
+	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *DriftSample) GetDocumentId() string {
+	if x != nil {
+		return x.DocumentId
+	}
+	return ""
+}
+
+func (x *DriftSample) GetKind() DriftKind {
+	if x != nil {
+		return x.Kind
+	}
+	return DriftKind_DRIFT_KIND_UNSPECIFIED
+}
+
+func (x *DriftSample) GetSourceVersion() string {
+	if x != nil {
+		return x.SourceVersion
+	}
+	return ""
+}
+
+func (x *DriftSample) GetKnownVersion() string {
+	if x != nil {
+		return x.KnownVersion
+	}
+	return ""
+}
+
+// DriftReport says how far a knowledge base and a source were apart when they were compared.
+type DriftReport struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the source.
+	Source string `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
+	// When the comparison began.
+	StartedAt *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
+	// When it ended.
+	FinishedAt *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=finished_at,json=finishedAt,proto3" json:"finished_at,omitempty"`
+	// Documents that the source has.
+	Listed int64 `protobuf:"varint,4,opt,name=listed,proto3" json:"listed,omitempty"`
+	// Documents that are searchable.
+	Known int64 `protobuf:"varint,5,opt,name=known,proto3" json:"known,omitempty"`
+	// Documents that only the source has.
+	Missing int64 `protobuf:"varint,6,opt,name=missing,proto3" json:"missing,omitempty"`
+	// Documents that only the knowledge base has.
+	Extra int64 `protobuf:"varint,7,opt,name=extra,proto3" json:"extra,omitempty"`
+	// Documents whose versions differ.
+	Stale int64 `protobuf:"varint,8,opt,name=stale,proto3" json:"stale,omitempty"`
+	// Documents that differ but are being worked on; they are in none of the three counts above.
+	Pending int64 `protobuf:"varint,9,opt,name=pending,proto3" json:"pending,omitempty"`
+	// Changes that the sweep put into the mesh to heal what differs, deletions included.
+	Healed int64 `protobuf:"varint,10,opt,name=healed,proto3" json:"healed,omitempty"`
+	// Deletions that it did not dare: so many at once look like a mistake. They are carried out if the next sweep finds them too,
+	// or when somebody confirms them.
+	Withheld int64 `protobuf:"varint,11,opt,name=withheld,proto3" json:"withheld,omitempty"`
+	// Share of documents that are right, from 0 to 1.
+	Right float64 `protobuf:"fixed64,12,opt,name=right,proto3" json:"right,omitempty"`
+	// Why it could not be completed; empty if it was. An incomplete sweep removes nothing.
+	Error string `protobuf:"bytes,13,opt,name=error,proto3" json:"error,omitempty"`
+	// Some of the documents that differ, at most 20.
+	Samples []*DriftSample `protobuf:"bytes,14,rep,name=samples,proto3" json:"samples,omitempty"`
+	// True: nothing was healed because nothing was to be.
+	DryRun        bool `protobuf:"varint,15,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DriftReport) Reset() {
+	*x = DriftReport{}
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DriftReport) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DriftReport) ProtoMessage() {}
+
+func (x *DriftReport) ProtoReflect() protoreflect.Message {
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DriftReport.ProtoReflect.Descriptor instead.
+func (*DriftReport) Descriptor() ([]byte, []int) {
+	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *DriftReport) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *DriftReport) GetStartedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartedAt
+	}
+	return nil
+}
+
+func (x *DriftReport) GetFinishedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.FinishedAt
+	}
+	return nil
+}
+
+func (x *DriftReport) GetListed() int64 {
+	if x != nil {
+		return x.Listed
+	}
+	return 0
+}
+
+func (x *DriftReport) GetKnown() int64 {
+	if x != nil {
+		return x.Known
+	}
+	return 0
+}
+
+func (x *DriftReport) GetMissing() int64 {
+	if x != nil {
+		return x.Missing
+	}
+	return 0
+}
+
+func (x *DriftReport) GetExtra() int64 {
+	if x != nil {
+		return x.Extra
+	}
+	return 0
+}
+
+func (x *DriftReport) GetStale() int64 {
+	if x != nil {
+		return x.Stale
+	}
+	return 0
+}
+
+func (x *DriftReport) GetPending() int64 {
+	if x != nil {
+		return x.Pending
+	}
+	return 0
+}
+
+func (x *DriftReport) GetHealed() int64 {
+	if x != nil {
+		return x.Healed
+	}
+	return 0
+}
+
+func (x *DriftReport) GetWithheld() int64 {
+	if x != nil {
+		return x.Withheld
+	}
+	return 0
+}
+
+func (x *DriftReport) GetRight() float64 {
+	if x != nil {
+		return x.Right
+	}
+	return 0
+}
+
+func (x *DriftReport) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *DriftReport) GetSamples() []*DriftSample {
+	if x != nil {
+		return x.Samples
+	}
+	return nil
+}
+
+func (x *DriftReport) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+// StartBackfillRequest names a source.
+type StartBackfillRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the source.
+	Source string `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
+	// True: the list is read once before to know how long it is.
+	Count         bool `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StartBackfillRequest) Reset() {
+	*x = StartBackfillRequest{}
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StartBackfillRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StartBackfillRequest) ProtoMessage() {}
+
+func (x *StartBackfillRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StartBackfillRequest.ProtoReflect.Descriptor instead.
+func (*StartBackfillRequest) Descriptor() ([]byte, []int) {
+	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *StartBackfillRequest) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *StartBackfillRequest) GetCount() bool {
+	if x != nil {
+		return x.Count
+	}
+	return false
+}
+
+// StartBackfillResponse holds the state.
+type StartBackfillResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How far it is.
+	Backfill      *Backfill `protobuf:"bytes,1,opt,name=backfill,proto3" json:"backfill,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StartBackfillResponse) Reset() {
+	*x = StartBackfillResponse{}
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StartBackfillResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StartBackfillResponse) ProtoMessage() {}
+
+func (x *StartBackfillResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StartBackfillResponse.ProtoReflect.Descriptor instead.
+func (*StartBackfillResponse) Descriptor() ([]byte, []int) {
+	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *StartBackfillResponse) GetBackfill() *Backfill {
+	if x != nil {
+		return x.Backfill
+	}
+	return nil
+}
+
+// GetBackfillRequest names a source.
+type GetBackfillRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the source.
+	Source        string `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetBackfillRequest) Reset() {
+	*x = GetBackfillRequest{}
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetBackfillRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetBackfillRequest) ProtoMessage() {}
+
+func (x *GetBackfillRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetBackfillRequest.ProtoReflect.Descriptor instead.
+func (*GetBackfillRequest) Descriptor() ([]byte, []int) {
+	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *GetBackfillRequest) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+// GetBackfillResponse holds the state.
+type GetBackfillResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How far it is.
+	Backfill      *Backfill `protobuf:"bytes,1,opt,name=backfill,proto3" json:"backfill,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetBackfillResponse) Reset() {
+	*x = GetBackfillResponse{}
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetBackfillResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetBackfillResponse) ProtoMessage() {}
+
+func (x *GetBackfillResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetBackfillResponse.ProtoReflect.Descriptor instead.
+func (*GetBackfillResponse) Descriptor() ([]byte, []int) {
+	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *GetBackfillResponse) GetBackfill() *Backfill {
+	if x != nil {
+		return x.Backfill
+	}
+	return nil
+}
+
+// Backfill is the reading of a source from its beginning. It survives restarts.
+type Backfill struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the source.
+	Source string `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
+	// Where it stands.
+	State BackfillState `protobuf:"varint,2,opt,name=state,proto3,enum=hookmesh.reconciler.v1.BackfillState" json:"state,omitempty"`
+	// When it began.
+	StartedAt *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
+	// When it last moved, or ended.
+	MovedAt *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=moved_at,json=movedAt,proto3" json:"moved_at,omitempty"`
+	// Entries of the list; 0: not counted.
+	Total int64 `protobuf:"varint,5,opt,name=total,proto3" json:"total,omitempty"`
+	// Entries that were read so far.
+	Read int64 `protobuf:"varint,6,opt,name=read,proto3" json:"read,omitempty"`
+	// Changes that were put into the mesh so far.
+	Produced int64 `protobuf:"varint,7,opt,name=produced,proto3" json:"produced,omitempty"`
+	// The error of the last try, which is repeated; empty if it went well.
+	Error string `protobuf:"bytes,8,opt,name=error,proto3" json:"error,omitempty"`
+	// Where to go on.
+	Cursor        string `protobuf:"bytes,9,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Backfill) Reset() {
+	*x = Backfill{}
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Backfill) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Backfill) ProtoMessage() {}
+
+func (x *Backfill) ProtoReflect() protoreflect.Message {
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Backfill.ProtoReflect.Descriptor instead.
+func (*Backfill) Descriptor() ([]byte, []int) {
+	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *Backfill) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *Backfill) GetState() BackfillState {
+	if x != nil {
+		return x.State
+	}
+	return BackfillState_BACKFILL_STATE_UNSPECIFIED
+}
+
+func (x *Backfill) GetStartedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartedAt
+	}
+	return nil
+}
+
+func (x *Backfill) GetMovedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.MovedAt
+	}
+	return nil
+}
+
+func (x *Backfill) GetTotal() int64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *Backfill) GetRead() int64 {
+	if x != nil {
+		return x.Read
+	}
+	return 0
+}
+
+func (x *Backfill) GetProduced() int64 {
+	if x != nil {
+		return x.Produced
+	}
+	return 0
+}
+
+func (x *Backfill) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *Backfill) GetCursor() string {
+	if x != nil {
+		return x.Cursor
+	}
+	return ""
+}
+
 var File_hookmesh_reconciler_v1_reconciler_proto protoreflect.FileDescriptor
 
 const file_hookmesh_reconciler_v1_reconciler_proto_rawDesc = "" +
@@ -1193,7 +2075,7 @@ const file_hookmesh_reconciler_v1_reconciler_proto_rawDesc = "" +
 	"\x12PollSourceResponse\x12\x16\n" +
 	"\x06listed\x18\x01 \x01(\x03R\x06listed\x12\x1a\n" +
 	"\bproduced\x18\x02 \x01(\x03R\bproduced\"\x14\n" +
-	"\x12ListSourcesRequest\"\x85\x02\n" +
+	"\x12ListSourcesRequest\"\x9e\x02\n" +
 	"\fSourceStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06preset\x18\x02 \x01(\tR\x06preset\x127\n" +
@@ -1204,7 +2086,8 @@ const file_hookmesh_reconciler_v1_reconciler_proto_rawDesc = "" +
 	"open_debts\x18\x05 \x01(\x03R\topenDebts\x12\x1d\n" +
 	"\n" +
 	"paid_debts\x18\x06 \x01(\x03R\tpaidDebts\x12\x14\n" +
-	"\x05error\x18\a \x01(\tR\x05error\"U\n" +
+	"\x05error\x18\a \x01(\tR\x05error\x12\x17\n" +
+	"\aheld_by\x18\b \x01(\tR\x06heldBy\"U\n" +
 	"\x13ListSourcesResponse\x12>\n" +
 	"\asources\x18\x01 \x03(\v2$.hookmesh.reconciler.v1.SourceStatusR\asources\"\xba\x01\n" +
 	"\x16ListDeadLettersRequest\x12\x16\n" +
@@ -1260,7 +2143,62 @@ const file_hookmesh_reconciler_v1_reconciler_proto_rawDesc = "" +
 	"\adry_run\x18\x02 \x01(\bR\x06dryRun\x12\x10\n" +
 	"\x03all\x18\x03 \x01(\bR\x03all\":\n" +
 	"\x1aDiscardDeadLettersResponse\x12\x1c\n" +
-	"\tdiscarded\x18\x01 \x01(\x03R\tdiscarded*\x91\x01\n" +
+	"\tdiscarded\x18\x01 \x01(\x03R\tdiscarded\"{\n" +
+	"\x12SweepSourceRequest\x12\x1f\n" +
+	"\x06source\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x06source\x12\x17\n" +
+	"\adry_run\x18\x02 \x01(\bR\x06dryRun\x12+\n" +
+	"\x11confirm_deletions\x18\x03 \x01(\bR\x10confirmDeletions\"R\n" +
+	"\x13SweepSourceResponse\x12;\n" +
+	"\x06report\x18\x01 \x01(\v2#.hookmesh.reconciler.v1.DriftReportR\x06report\"*\n" +
+	"\x10ListDriftRequest\x12\x16\n" +
+	"\x06source\x18\x01 \x01(\tR\x06source\"R\n" +
+	"\x11ListDriftResponse\x12=\n" +
+	"\areports\x18\x01 \x03(\v2#.hookmesh.reconciler.v1.DriftReportR\areports\"\xb1\x01\n" +
+	"\vDriftSample\x12\x1f\n" +
+	"\vdocument_id\x18\x01 \x01(\tR\n" +
+	"documentId\x125\n" +
+	"\x04kind\x18\x02 \x01(\x0e2!.hookmesh.reconciler.v1.DriftKindR\x04kind\x12%\n" +
+	"\x0esource_version\x18\x03 \x01(\tR\rsourceVersion\x12#\n" +
+	"\rknown_version\x18\x04 \x01(\tR\fknownVersion\"\xe3\x03\n" +
+	"\vDriftReport\x12\x16\n" +
+	"\x06source\x18\x01 \x01(\tR\x06source\x129\n" +
+	"\n" +
+	"started_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\x12;\n" +
+	"\vfinished_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"finishedAt\x12\x16\n" +
+	"\x06listed\x18\x04 \x01(\x03R\x06listed\x12\x14\n" +
+	"\x05known\x18\x05 \x01(\x03R\x05known\x12\x18\n" +
+	"\amissing\x18\x06 \x01(\x03R\amissing\x12\x14\n" +
+	"\x05extra\x18\a \x01(\x03R\x05extra\x12\x14\n" +
+	"\x05stale\x18\b \x01(\x03R\x05stale\x12\x18\n" +
+	"\apending\x18\t \x01(\x03R\apending\x12\x16\n" +
+	"\x06healed\x18\n" +
+	" \x01(\x03R\x06healed\x12\x1a\n" +
+	"\bwithheld\x18\v \x01(\x03R\bwithheld\x12\x14\n" +
+	"\x05right\x18\f \x01(\x01R\x05right\x12\x14\n" +
+	"\x05error\x18\r \x01(\tR\x05error\x12=\n" +
+	"\asamples\x18\x0e \x03(\v2#.hookmesh.reconciler.v1.DriftSampleR\asamples\x12\x17\n" +
+	"\adry_run\x18\x0f \x01(\bR\x06dryRun\"M\n" +
+	"\x14StartBackfillRequest\x12\x1f\n" +
+	"\x06source\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x06source\x12\x14\n" +
+	"\x05count\x18\x02 \x01(\bR\x05count\"U\n" +
+	"\x15StartBackfillResponse\x12<\n" +
+	"\bbackfill\x18\x01 \x01(\v2 .hookmesh.reconciler.v1.BackfillR\bbackfill\"5\n" +
+	"\x12GetBackfillRequest\x12\x1f\n" +
+	"\x06source\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x06source\"S\n" +
+	"\x13GetBackfillResponse\x12<\n" +
+	"\bbackfill\x18\x01 \x01(\v2 .hookmesh.reconciler.v1.BackfillR\bbackfill\"\xc5\x02\n" +
+	"\bBackfill\x12\x16\n" +
+	"\x06source\x18\x01 \x01(\tR\x06source\x12;\n" +
+	"\x05state\x18\x02 \x01(\x0e2%.hookmesh.reconciler.v1.BackfillStateR\x05state\x129\n" +
+	"\n" +
+	"started_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\x125\n" +
+	"\bmoved_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\amovedAt\x12\x14\n" +
+	"\x05total\x18\x05 \x01(\x03R\x05total\x12\x12\n" +
+	"\x04read\x18\x06 \x01(\x03R\x04read\x12\x1a\n" +
+	"\bproduced\x18\a \x01(\x03R\bproduced\x12\x14\n" +
+	"\x05error\x18\b \x01(\tR\x05error\x12\x16\n" +
+	"\x06cursor\x18\t \x01(\tR\x06cursor*\x91\x01\n" +
 	"\x0fDeadLetterState\x12!\n" +
 	"\x1dDEAD_LETTER_STATE_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16DEAD_LETTER_STATE_OPEN\x10\x01\x12\x1e\n" +
@@ -1272,11 +2210,25 @@ const file_hookmesh_reconciler_v1_reconciler_proto_rawDesc = "" +
 	"\x14REPLAY_ACTION_RECORD\x10\x02\x12\x17\n" +
 	"\x13REPLAY_ACTION_FETCH\x10\x03\x12\x16\n" +
 	"\x12REPLAY_ACTION_POLL\x10\x04\x12\x1c\n" +
-	"\x18REPLAY_ACTION_IMPOSSIBLE\x10\x052\xfb\x06\n" +
+	"\x18REPLAY_ACTION_IMPOSSIBLE\x10\x05*k\n" +
+	"\tDriftKind\x12\x1a\n" +
+	"\x16DRIFT_KIND_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12DRIFT_KIND_MISSING\x10\x01\x12\x14\n" +
+	"\x10DRIFT_KIND_EXTRA\x10\x02\x12\x14\n" +
+	"\x10DRIFT_KIND_STALE\x10\x03*\x81\x01\n" +
+	"\rBackfillState\x12\x1e\n" +
+	"\x1aBACKFILL_STATE_UNSPECIFIED\x10\x00\x12\x1b\n" +
+	"\x17BACKFILL_STATE_COUNTING\x10\x01\x12\x1a\n" +
+	"\x16BACKFILL_STATE_RUNNING\x10\x02\x12\x17\n" +
+	"\x13BACKFILL_STATE_DONE\x10\x032\xa9\v\n" +
 	"\x11ReconcilerService\x12\x89\x01\n" +
 	"\n" +
 	"PollSource\x12).hookmesh.reconciler.v1.PollSourceRequest\x1a*.hookmesh.reconciler.v1.PollSourceResponse\"$\x82\xd3\xe4\x93\x02\x1e:\x01*\"\x19/v1/sources/{source}:poll\x12{\n" +
-	"\vListSources\x12*.hookmesh.reconciler.v1.ListSourcesRequest\x1a+.hookmesh.reconciler.v1.ListSourcesResponse\"\x13\x82\xd3\xe4\x93\x02\r\x12\v/v1/sources\x12\x8c\x01\n" +
+	"\vListSources\x12*.hookmesh.reconciler.v1.ListSourcesRequest\x1a+.hookmesh.reconciler.v1.ListSourcesResponse\"\x13\x82\xd3\xe4\x93\x02\r\x12\v/v1/sources\x12\x8d\x01\n" +
+	"\vSweepSource\x12*.hookmesh.reconciler.v1.SweepSourceRequest\x1a+.hookmesh.reconciler.v1.SweepSourceResponse\"%\x82\xd3\xe4\x93\x02\x1f:\x01*\"\x1a/v1/sources/{source}:sweep\x12s\n" +
+	"\tListDrift\x12(.hookmesh.reconciler.v1.ListDriftRequest\x1a).hookmesh.reconciler.v1.ListDriftResponse\"\x11\x82\xd3\xe4\x93\x02\v\x12\t/v1/drift\x12\x96\x01\n" +
+	"\rStartBackfill\x12,.hookmesh.reconciler.v1.StartBackfillRequest\x1a-.hookmesh.reconciler.v1.StartBackfillResponse\"(\x82\xd3\xe4\x93\x02\":\x01*\"\x1d/v1/sources/{source}:backfill\x12\x8d\x01\n" +
+	"\vGetBackfill\x12*.hookmesh.reconciler.v1.GetBackfillRequest\x1a+.hookmesh.reconciler.v1.GetBackfillResponse\"%\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/sources/{source}/backfill\x12\x8c\x01\n" +
 	"\x0fListDeadLetters\x12..hookmesh.reconciler.v1.ListDeadLettersRequest\x1a/.hookmesh.reconciler.v1.ListDeadLettersResponse\"\x18\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/dead-letters\x12\x8b\x01\n" +
 	"\rGetDeadLetter\x12,.hookmesh.reconciler.v1.GetDeadLetterRequest\x1a-.hookmesh.reconciler.v1.GetDeadLetterResponse\"\x1d\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/dead-letters/{id}\x12\x9c\x01\n" +
 	"\x11ReplayDeadLetters\x120.hookmesh.reconciler.v1.ReplayDeadLettersRequest\x1a1.hookmesh.reconciler.v1.ReplayDeadLettersResponse\"\"\x82\xd3\xe4\x93\x02\x1c:\x01*\"\x17/v1/dead-letters:replay\x12\xa0\x01\n" +
@@ -1294,65 +2246,97 @@ func file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP() []byte {
 	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescData
 }
 
-var file_hookmesh_reconciler_v1_reconciler_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_hookmesh_reconciler_v1_reconciler_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_hookmesh_reconciler_v1_reconciler_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_hookmesh_reconciler_v1_reconciler_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_hookmesh_reconciler_v1_reconciler_proto_goTypes = []any{
 	(DeadLetterState)(0),               // 0: hookmesh.reconciler.v1.DeadLetterState
 	(ReplayAction)(0),                  // 1: hookmesh.reconciler.v1.ReplayAction
-	(*PollSourceRequest)(nil),          // 2: hookmesh.reconciler.v1.PollSourceRequest
-	(*PollSourceResponse)(nil),         // 3: hookmesh.reconciler.v1.PollSourceResponse
-	(*ListSourcesRequest)(nil),         // 4: hookmesh.reconciler.v1.ListSourcesRequest
-	(*SourceStatus)(nil),               // 5: hookmesh.reconciler.v1.SourceStatus
-	(*ListSourcesResponse)(nil),        // 6: hookmesh.reconciler.v1.ListSourcesResponse
-	(*ListDeadLettersRequest)(nil),     // 7: hookmesh.reconciler.v1.ListDeadLettersRequest
-	(*DeadLetterFilter)(nil),           // 8: hookmesh.reconciler.v1.DeadLetterFilter
-	(*DeadLetterStatus)(nil),           // 9: hookmesh.reconciler.v1.DeadLetterStatus
-	(*ListDeadLettersResponse)(nil),    // 10: hookmesh.reconciler.v1.ListDeadLettersResponse
-	(*GetDeadLetterRequest)(nil),       // 11: hookmesh.reconciler.v1.GetDeadLetterRequest
-	(*GetDeadLetterResponse)(nil),      // 12: hookmesh.reconciler.v1.GetDeadLetterResponse
-	(*ReplayDeadLettersRequest)(nil),   // 13: hookmesh.reconciler.v1.ReplayDeadLettersRequest
-	(*ReplayResult)(nil),               // 14: hookmesh.reconciler.v1.ReplayResult
-	(*ReplayDeadLettersResponse)(nil),  // 15: hookmesh.reconciler.v1.ReplayDeadLettersResponse
-	(*DiscardDeadLettersRequest)(nil),  // 16: hookmesh.reconciler.v1.DiscardDeadLettersRequest
-	(*DiscardDeadLettersResponse)(nil), // 17: hookmesh.reconciler.v1.DiscardDeadLettersResponse
-	(*timestamppb.Timestamp)(nil),      // 18: google.protobuf.Timestamp
-	(*v1.DeadLetter)(nil),              // 19: hookmesh.event.v1.DeadLetter
+	(DriftKind)(0),                     // 2: hookmesh.reconciler.v1.DriftKind
+	(BackfillState)(0),                 // 3: hookmesh.reconciler.v1.BackfillState
+	(*PollSourceRequest)(nil),          // 4: hookmesh.reconciler.v1.PollSourceRequest
+	(*PollSourceResponse)(nil),         // 5: hookmesh.reconciler.v1.PollSourceResponse
+	(*ListSourcesRequest)(nil),         // 6: hookmesh.reconciler.v1.ListSourcesRequest
+	(*SourceStatus)(nil),               // 7: hookmesh.reconciler.v1.SourceStatus
+	(*ListSourcesResponse)(nil),        // 8: hookmesh.reconciler.v1.ListSourcesResponse
+	(*ListDeadLettersRequest)(nil),     // 9: hookmesh.reconciler.v1.ListDeadLettersRequest
+	(*DeadLetterFilter)(nil),           // 10: hookmesh.reconciler.v1.DeadLetterFilter
+	(*DeadLetterStatus)(nil),           // 11: hookmesh.reconciler.v1.DeadLetterStatus
+	(*ListDeadLettersResponse)(nil),    // 12: hookmesh.reconciler.v1.ListDeadLettersResponse
+	(*GetDeadLetterRequest)(nil),       // 13: hookmesh.reconciler.v1.GetDeadLetterRequest
+	(*GetDeadLetterResponse)(nil),      // 14: hookmesh.reconciler.v1.GetDeadLetterResponse
+	(*ReplayDeadLettersRequest)(nil),   // 15: hookmesh.reconciler.v1.ReplayDeadLettersRequest
+	(*ReplayResult)(nil),               // 16: hookmesh.reconciler.v1.ReplayResult
+	(*ReplayDeadLettersResponse)(nil),  // 17: hookmesh.reconciler.v1.ReplayDeadLettersResponse
+	(*DiscardDeadLettersRequest)(nil),  // 18: hookmesh.reconciler.v1.DiscardDeadLettersRequest
+	(*DiscardDeadLettersResponse)(nil), // 19: hookmesh.reconciler.v1.DiscardDeadLettersResponse
+	(*SweepSourceRequest)(nil),         // 20: hookmesh.reconciler.v1.SweepSourceRequest
+	(*SweepSourceResponse)(nil),        // 21: hookmesh.reconciler.v1.SweepSourceResponse
+	(*ListDriftRequest)(nil),           // 22: hookmesh.reconciler.v1.ListDriftRequest
+	(*ListDriftResponse)(nil),          // 23: hookmesh.reconciler.v1.ListDriftResponse
+	(*DriftSample)(nil),                // 24: hookmesh.reconciler.v1.DriftSample
+	(*DriftReport)(nil),                // 25: hookmesh.reconciler.v1.DriftReport
+	(*StartBackfillRequest)(nil),       // 26: hookmesh.reconciler.v1.StartBackfillRequest
+	(*StartBackfillResponse)(nil),      // 27: hookmesh.reconciler.v1.StartBackfillResponse
+	(*GetBackfillRequest)(nil),         // 28: hookmesh.reconciler.v1.GetBackfillRequest
+	(*GetBackfillResponse)(nil),        // 29: hookmesh.reconciler.v1.GetBackfillResponse
+	(*Backfill)(nil),                   // 30: hookmesh.reconciler.v1.Backfill
+	(*timestamppb.Timestamp)(nil),      // 31: google.protobuf.Timestamp
+	(*v1.DeadLetter)(nil),              // 32: hookmesh.event.v1.DeadLetter
 }
 var file_hookmesh_reconciler_v1_reconciler_proto_depIdxs = []int32{
-	18, // 0: hookmesh.reconciler.v1.SourceStatus.polled_at:type_name -> google.protobuf.Timestamp
-	18, // 1: hookmesh.reconciler.v1.SourceStatus.next_poll_at:type_name -> google.protobuf.Timestamp
-	5,  // 2: hookmesh.reconciler.v1.ListSourcesResponse.sources:type_name -> hookmesh.reconciler.v1.SourceStatus
-	8,  // 3: hookmesh.reconciler.v1.ListDeadLettersRequest.filter:type_name -> hookmesh.reconciler.v1.DeadLetterFilter
+	31, // 0: hookmesh.reconciler.v1.SourceStatus.polled_at:type_name -> google.protobuf.Timestamp
+	31, // 1: hookmesh.reconciler.v1.SourceStatus.next_poll_at:type_name -> google.protobuf.Timestamp
+	7,  // 2: hookmesh.reconciler.v1.ListSourcesResponse.sources:type_name -> hookmesh.reconciler.v1.SourceStatus
+	10, // 3: hookmesh.reconciler.v1.ListDeadLettersRequest.filter:type_name -> hookmesh.reconciler.v1.DeadLetterFilter
 	0,  // 4: hookmesh.reconciler.v1.DeadLetterFilter.state:type_name -> hookmesh.reconciler.v1.DeadLetterState
-	18, // 5: hookmesh.reconciler.v1.DeadLetterFilter.failed_after:type_name -> google.protobuf.Timestamp
-	18, // 6: hookmesh.reconciler.v1.DeadLetterFilter.failed_before:type_name -> google.protobuf.Timestamp
+	31, // 5: hookmesh.reconciler.v1.DeadLetterFilter.failed_after:type_name -> google.protobuf.Timestamp
+	31, // 6: hookmesh.reconciler.v1.DeadLetterFilter.failed_before:type_name -> google.protobuf.Timestamp
 	0,  // 7: hookmesh.reconciler.v1.DeadLetterStatus.state:type_name -> hookmesh.reconciler.v1.DeadLetterState
-	18, // 8: hookmesh.reconciler.v1.DeadLetterStatus.resolved_at:type_name -> google.protobuf.Timestamp
-	19, // 9: hookmesh.reconciler.v1.ListDeadLettersResponse.dead_letters:type_name -> hookmesh.event.v1.DeadLetter
-	9,  // 10: hookmesh.reconciler.v1.ListDeadLettersResponse.statuses:type_name -> hookmesh.reconciler.v1.DeadLetterStatus
-	19, // 11: hookmesh.reconciler.v1.GetDeadLetterResponse.dead_letter:type_name -> hookmesh.event.v1.DeadLetter
-	9,  // 12: hookmesh.reconciler.v1.GetDeadLetterResponse.status:type_name -> hookmesh.reconciler.v1.DeadLetterStatus
-	8,  // 13: hookmesh.reconciler.v1.ReplayDeadLettersRequest.filter:type_name -> hookmesh.reconciler.v1.DeadLetterFilter
+	31, // 8: hookmesh.reconciler.v1.DeadLetterStatus.resolved_at:type_name -> google.protobuf.Timestamp
+	32, // 9: hookmesh.reconciler.v1.ListDeadLettersResponse.dead_letters:type_name -> hookmesh.event.v1.DeadLetter
+	11, // 10: hookmesh.reconciler.v1.ListDeadLettersResponse.statuses:type_name -> hookmesh.reconciler.v1.DeadLetterStatus
+	32, // 11: hookmesh.reconciler.v1.GetDeadLetterResponse.dead_letter:type_name -> hookmesh.event.v1.DeadLetter
+	11, // 12: hookmesh.reconciler.v1.GetDeadLetterResponse.status:type_name -> hookmesh.reconciler.v1.DeadLetterStatus
+	10, // 13: hookmesh.reconciler.v1.ReplayDeadLettersRequest.filter:type_name -> hookmesh.reconciler.v1.DeadLetterFilter
 	1,  // 14: hookmesh.reconciler.v1.ReplayResult.action:type_name -> hookmesh.reconciler.v1.ReplayAction
-	14, // 15: hookmesh.reconciler.v1.ReplayDeadLettersResponse.results:type_name -> hookmesh.reconciler.v1.ReplayResult
-	8,  // 16: hookmesh.reconciler.v1.DiscardDeadLettersRequest.filter:type_name -> hookmesh.reconciler.v1.DeadLetterFilter
-	2,  // 17: hookmesh.reconciler.v1.ReconcilerService.PollSource:input_type -> hookmesh.reconciler.v1.PollSourceRequest
-	4,  // 18: hookmesh.reconciler.v1.ReconcilerService.ListSources:input_type -> hookmesh.reconciler.v1.ListSourcesRequest
-	7,  // 19: hookmesh.reconciler.v1.ReconcilerService.ListDeadLetters:input_type -> hookmesh.reconciler.v1.ListDeadLettersRequest
-	11, // 20: hookmesh.reconciler.v1.ReconcilerService.GetDeadLetter:input_type -> hookmesh.reconciler.v1.GetDeadLetterRequest
-	13, // 21: hookmesh.reconciler.v1.ReconcilerService.ReplayDeadLetters:input_type -> hookmesh.reconciler.v1.ReplayDeadLettersRequest
-	16, // 22: hookmesh.reconciler.v1.ReconcilerService.DiscardDeadLetters:input_type -> hookmesh.reconciler.v1.DiscardDeadLettersRequest
-	3,  // 23: hookmesh.reconciler.v1.ReconcilerService.PollSource:output_type -> hookmesh.reconciler.v1.PollSourceResponse
-	6,  // 24: hookmesh.reconciler.v1.ReconcilerService.ListSources:output_type -> hookmesh.reconciler.v1.ListSourcesResponse
-	10, // 25: hookmesh.reconciler.v1.ReconcilerService.ListDeadLetters:output_type -> hookmesh.reconciler.v1.ListDeadLettersResponse
-	12, // 26: hookmesh.reconciler.v1.ReconcilerService.GetDeadLetter:output_type -> hookmesh.reconciler.v1.GetDeadLetterResponse
-	15, // 27: hookmesh.reconciler.v1.ReconcilerService.ReplayDeadLetters:output_type -> hookmesh.reconciler.v1.ReplayDeadLettersResponse
-	17, // 28: hookmesh.reconciler.v1.ReconcilerService.DiscardDeadLetters:output_type -> hookmesh.reconciler.v1.DiscardDeadLettersResponse
-	23, // [23:29] is the sub-list for method output_type
-	17, // [17:23] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	16, // 15: hookmesh.reconciler.v1.ReplayDeadLettersResponse.results:type_name -> hookmesh.reconciler.v1.ReplayResult
+	10, // 16: hookmesh.reconciler.v1.DiscardDeadLettersRequest.filter:type_name -> hookmesh.reconciler.v1.DeadLetterFilter
+	25, // 17: hookmesh.reconciler.v1.SweepSourceResponse.report:type_name -> hookmesh.reconciler.v1.DriftReport
+	25, // 18: hookmesh.reconciler.v1.ListDriftResponse.reports:type_name -> hookmesh.reconciler.v1.DriftReport
+	2,  // 19: hookmesh.reconciler.v1.DriftSample.kind:type_name -> hookmesh.reconciler.v1.DriftKind
+	31, // 20: hookmesh.reconciler.v1.DriftReport.started_at:type_name -> google.protobuf.Timestamp
+	31, // 21: hookmesh.reconciler.v1.DriftReport.finished_at:type_name -> google.protobuf.Timestamp
+	24, // 22: hookmesh.reconciler.v1.DriftReport.samples:type_name -> hookmesh.reconciler.v1.DriftSample
+	30, // 23: hookmesh.reconciler.v1.StartBackfillResponse.backfill:type_name -> hookmesh.reconciler.v1.Backfill
+	30, // 24: hookmesh.reconciler.v1.GetBackfillResponse.backfill:type_name -> hookmesh.reconciler.v1.Backfill
+	3,  // 25: hookmesh.reconciler.v1.Backfill.state:type_name -> hookmesh.reconciler.v1.BackfillState
+	31, // 26: hookmesh.reconciler.v1.Backfill.started_at:type_name -> google.protobuf.Timestamp
+	31, // 27: hookmesh.reconciler.v1.Backfill.moved_at:type_name -> google.protobuf.Timestamp
+	4,  // 28: hookmesh.reconciler.v1.ReconcilerService.PollSource:input_type -> hookmesh.reconciler.v1.PollSourceRequest
+	6,  // 29: hookmesh.reconciler.v1.ReconcilerService.ListSources:input_type -> hookmesh.reconciler.v1.ListSourcesRequest
+	20, // 30: hookmesh.reconciler.v1.ReconcilerService.SweepSource:input_type -> hookmesh.reconciler.v1.SweepSourceRequest
+	22, // 31: hookmesh.reconciler.v1.ReconcilerService.ListDrift:input_type -> hookmesh.reconciler.v1.ListDriftRequest
+	26, // 32: hookmesh.reconciler.v1.ReconcilerService.StartBackfill:input_type -> hookmesh.reconciler.v1.StartBackfillRequest
+	28, // 33: hookmesh.reconciler.v1.ReconcilerService.GetBackfill:input_type -> hookmesh.reconciler.v1.GetBackfillRequest
+	9,  // 34: hookmesh.reconciler.v1.ReconcilerService.ListDeadLetters:input_type -> hookmesh.reconciler.v1.ListDeadLettersRequest
+	13, // 35: hookmesh.reconciler.v1.ReconcilerService.GetDeadLetter:input_type -> hookmesh.reconciler.v1.GetDeadLetterRequest
+	15, // 36: hookmesh.reconciler.v1.ReconcilerService.ReplayDeadLetters:input_type -> hookmesh.reconciler.v1.ReplayDeadLettersRequest
+	18, // 37: hookmesh.reconciler.v1.ReconcilerService.DiscardDeadLetters:input_type -> hookmesh.reconciler.v1.DiscardDeadLettersRequest
+	5,  // 38: hookmesh.reconciler.v1.ReconcilerService.PollSource:output_type -> hookmesh.reconciler.v1.PollSourceResponse
+	8,  // 39: hookmesh.reconciler.v1.ReconcilerService.ListSources:output_type -> hookmesh.reconciler.v1.ListSourcesResponse
+	21, // 40: hookmesh.reconciler.v1.ReconcilerService.SweepSource:output_type -> hookmesh.reconciler.v1.SweepSourceResponse
+	23, // 41: hookmesh.reconciler.v1.ReconcilerService.ListDrift:output_type -> hookmesh.reconciler.v1.ListDriftResponse
+	27, // 42: hookmesh.reconciler.v1.ReconcilerService.StartBackfill:output_type -> hookmesh.reconciler.v1.StartBackfillResponse
+	29, // 43: hookmesh.reconciler.v1.ReconcilerService.GetBackfill:output_type -> hookmesh.reconciler.v1.GetBackfillResponse
+	12, // 44: hookmesh.reconciler.v1.ReconcilerService.ListDeadLetters:output_type -> hookmesh.reconciler.v1.ListDeadLettersResponse
+	14, // 45: hookmesh.reconciler.v1.ReconcilerService.GetDeadLetter:output_type -> hookmesh.reconciler.v1.GetDeadLetterResponse
+	17, // 46: hookmesh.reconciler.v1.ReconcilerService.ReplayDeadLetters:output_type -> hookmesh.reconciler.v1.ReplayDeadLettersResponse
+	19, // 47: hookmesh.reconciler.v1.ReconcilerService.DiscardDeadLetters:output_type -> hookmesh.reconciler.v1.DiscardDeadLettersResponse
+	38, // [38:48] is the sub-list for method output_type
+	28, // [28:38] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_hookmesh_reconciler_v1_reconciler_proto_init() }
@@ -1365,8 +2349,8 @@ func file_hookmesh_reconciler_v1_reconciler_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hookmesh_reconciler_v1_reconciler_proto_rawDesc), len(file_hookmesh_reconciler_v1_reconciler_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   16,
+			NumEnums:      4,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

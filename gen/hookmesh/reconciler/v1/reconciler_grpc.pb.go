@@ -23,6 +23,10 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	ReconcilerService_PollSource_FullMethodName         = "/hookmesh.reconciler.v1.ReconcilerService/PollSource"
 	ReconcilerService_ListSources_FullMethodName        = "/hookmesh.reconciler.v1.ReconcilerService/ListSources"
+	ReconcilerService_SweepSource_FullMethodName        = "/hookmesh.reconciler.v1.ReconcilerService/SweepSource"
+	ReconcilerService_ListDrift_FullMethodName          = "/hookmesh.reconciler.v1.ReconcilerService/ListDrift"
+	ReconcilerService_StartBackfill_FullMethodName      = "/hookmesh.reconciler.v1.ReconcilerService/StartBackfill"
+	ReconcilerService_GetBackfill_FullMethodName        = "/hookmesh.reconciler.v1.ReconcilerService/GetBackfill"
 	ReconcilerService_ListDeadLetters_FullMethodName    = "/hookmesh.reconciler.v1.ReconcilerService/ListDeadLetters"
 	ReconcilerService_GetDeadLetter_FullMethodName      = "/hookmesh.reconciler.v1.ReconcilerService/GetDeadLetter"
 	ReconcilerService_ReplayDeadLetters_FullMethodName  = "/hookmesh.reconciler.v1.ReconcilerService/ReplayDeadLetters"
@@ -39,6 +43,16 @@ type ReconcilerServiceClient interface {
 	PollSource(ctx context.Context, in *PollSourceRequest, opts ...grpc.CallOption) (*PollSourceResponse, error)
 	// ListSources tells how each source stands.
 	ListSources(ctx context.Context, in *ListSourcesRequest, opts ...grpc.CallOption) (*ListSourcesResponse, error)
+	// SweepSource compares everything that a source has with everything that is known of it, now, and waits for the end.
+	// FAILED_PRECONDITION: the source can be asked neither for a list of all documents nor for changes.
+	SweepSource(ctx context.Context, in *SweepSourceRequest, opts ...grpc.CallOption) (*SweepSourceResponse, error)
+	// ListDrift returns each source's last drift report: is the knowledge base right?
+	ListDrift(ctx context.Context, in *ListDriftRequest, opts ...grpc.CallOption) (*ListDriftResponse, error)
+	// StartBackfill begins to read a source from its beginning, in the background and beside live events. One that is under way
+	// goes on. FAILED_PRECONDITION: the source has no list of changes.
+	StartBackfill(ctx context.Context, in *StartBackfillRequest, opts ...grpc.CallOption) (*StartBackfillResponse, error)
+	// GetBackfill tells how far a source's backfill has come. NOT_FOUND: there was none.
+	GetBackfill(ctx context.Context, in *GetBackfillRequest, opts ...grpc.CallOption) (*GetBackfillResponse, error)
 	// ListDeadLetters returns what could not be processed, newest first.
 	ListDeadLetters(ctx context.Context, in *ListDeadLettersRequest, opts ...grpc.CallOption) (*ListDeadLettersResponse, error)
 	// GetDeadLetter returns one of them whole. NOT_FOUND: there is none of that id.
@@ -74,6 +88,46 @@ func (c *reconcilerServiceClient) ListSources(ctx context.Context, in *ListSourc
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListSourcesResponse)
 	err := c.cc.Invoke(ctx, ReconcilerService_ListSources_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *reconcilerServiceClient) SweepSource(ctx context.Context, in *SweepSourceRequest, opts ...grpc.CallOption) (*SweepSourceResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SweepSourceResponse)
+	err := c.cc.Invoke(ctx, ReconcilerService_SweepSource_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *reconcilerServiceClient) ListDrift(ctx context.Context, in *ListDriftRequest, opts ...grpc.CallOption) (*ListDriftResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListDriftResponse)
+	err := c.cc.Invoke(ctx, ReconcilerService_ListDrift_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *reconcilerServiceClient) StartBackfill(ctx context.Context, in *StartBackfillRequest, opts ...grpc.CallOption) (*StartBackfillResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(StartBackfillResponse)
+	err := c.cc.Invoke(ctx, ReconcilerService_StartBackfill_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *reconcilerServiceClient) GetBackfill(ctx context.Context, in *GetBackfillRequest, opts ...grpc.CallOption) (*GetBackfillResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetBackfillResponse)
+	err := c.cc.Invoke(ctx, ReconcilerService_GetBackfill_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -130,6 +184,16 @@ type ReconcilerServiceServer interface {
 	PollSource(context.Context, *PollSourceRequest) (*PollSourceResponse, error)
 	// ListSources tells how each source stands.
 	ListSources(context.Context, *ListSourcesRequest) (*ListSourcesResponse, error)
+	// SweepSource compares everything that a source has with everything that is known of it, now, and waits for the end.
+	// FAILED_PRECONDITION: the source can be asked neither for a list of all documents nor for changes.
+	SweepSource(context.Context, *SweepSourceRequest) (*SweepSourceResponse, error)
+	// ListDrift returns each source's last drift report: is the knowledge base right?
+	ListDrift(context.Context, *ListDriftRequest) (*ListDriftResponse, error)
+	// StartBackfill begins to read a source from its beginning, in the background and beside live events. One that is under way
+	// goes on. FAILED_PRECONDITION: the source has no list of changes.
+	StartBackfill(context.Context, *StartBackfillRequest) (*StartBackfillResponse, error)
+	// GetBackfill tells how far a source's backfill has come. NOT_FOUND: there was none.
+	GetBackfill(context.Context, *GetBackfillRequest) (*GetBackfillResponse, error)
 	// ListDeadLetters returns what could not be processed, newest first.
 	ListDeadLetters(context.Context, *ListDeadLettersRequest) (*ListDeadLettersResponse, error)
 	// GetDeadLetter returns one of them whole. NOT_FOUND: there is none of that id.
@@ -156,6 +220,18 @@ func (UnimplementedReconcilerServiceServer) PollSource(context.Context, *PollSou
 }
 func (UnimplementedReconcilerServiceServer) ListSources(context.Context, *ListSourcesRequest) (*ListSourcesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListSources not implemented")
+}
+func (UnimplementedReconcilerServiceServer) SweepSource(context.Context, *SweepSourceRequest) (*SweepSourceResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SweepSource not implemented")
+}
+func (UnimplementedReconcilerServiceServer) ListDrift(context.Context, *ListDriftRequest) (*ListDriftResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListDrift not implemented")
+}
+func (UnimplementedReconcilerServiceServer) StartBackfill(context.Context, *StartBackfillRequest) (*StartBackfillResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method StartBackfill not implemented")
+}
+func (UnimplementedReconcilerServiceServer) GetBackfill(context.Context, *GetBackfillRequest) (*GetBackfillResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetBackfill not implemented")
 }
 func (UnimplementedReconcilerServiceServer) ListDeadLetters(context.Context, *ListDeadLettersRequest) (*ListDeadLettersResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListDeadLetters not implemented")
@@ -222,6 +298,78 @@ func _ReconcilerService_ListSources_Handler(srv interface{}, ctx context.Context
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(ReconcilerServiceServer).ListSources(ctx, req.(*ListSourcesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ReconcilerService_SweepSource_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SweepSourceRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ReconcilerServiceServer).SweepSource(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ReconcilerService_SweepSource_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ReconcilerServiceServer).SweepSource(ctx, req.(*SweepSourceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ReconcilerService_ListDrift_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListDriftRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ReconcilerServiceServer).ListDrift(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ReconcilerService_ListDrift_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ReconcilerServiceServer).ListDrift(ctx, req.(*ListDriftRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ReconcilerService_StartBackfill_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(StartBackfillRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ReconcilerServiceServer).StartBackfill(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ReconcilerService_StartBackfill_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ReconcilerServiceServer).StartBackfill(ctx, req.(*StartBackfillRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ReconcilerService_GetBackfill_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetBackfillRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ReconcilerServiceServer).GetBackfill(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ReconcilerService_GetBackfill_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ReconcilerServiceServer).GetBackfill(ctx, req.(*GetBackfillRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -312,6 +460,22 @@ var ReconcilerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListSources",
 			Handler:    _ReconcilerService_ListSources_Handler,
+		},
+		{
+			MethodName: "SweepSource",
+			Handler:    _ReconcilerService_SweepSource_Handler,
+		},
+		{
+			MethodName: "ListDrift",
+			Handler:    _ReconcilerService_ListDrift_Handler,
+		},
+		{
+			MethodName: "StartBackfill",
+			Handler:    _ReconcilerService_StartBackfill_Handler,
+		},
+		{
+			MethodName: "GetBackfill",
+			Handler:    _ReconcilerService_GetBackfill_Handler,
 		},
 		{
 			MethodName: "ListDeadLetters",

@@ -1,0 +1,76 @@
+package reconciler
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// However many instances come and go, after some rounds every source has exactly one holder, and none holds more than its share.
+func TestSourcesAreSharedFairlyWhoeverComesAndGoes(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		var sources []string
+		for i := range rapid.IntRange(0, 12).Draw(rt, "sources") {
+			sources = append(sources, fmt.Sprint("s", i))
+		}
+		held := map[string]string{} // source to instance
+		alive := []string{"a"}
+		leases := func() (out []Lease) {
+			for _, i := range alive {
+				out = append(out, Lease{Name: instanceLease + i, Owner: i})
+			}
+			for s, o := range held {
+				out = append(out, Lease{Name: sourceLease + s, Owner: o})
+			}
+			return out
+		}
+		round := func() {
+			for _, me := range alive {
+				take, giveBack := assign(sources, me, leases())
+				for _, s := range giveBack {
+					if held[s] != me {
+						rt.Fatalf("%s gives back %s, which it does not hold", me, s)
+					}
+					delete(held, s)
+				}
+				for _, s := range take {
+					if held[s] == "" { // else the store refuses
+						held[s] = me
+					}
+				}
+			}
+		}
+		for range rapid.IntRange(1, 5).Draw(rt, "changes") {
+			if rapid.Bool().Draw(rt, "comes") || len(alive) == 1 {
+				alive = append(alive, fmt.Sprint("i", rapid.IntRange(0, 1<<20).Draw(rt, "instance")))
+				slices.Sort(alive)
+				alive = slices.Compact(alive)
+			} else {
+				gone := alive[rapid.IntRange(0, len(alive)-1).Draw(rt, "goes")]
+				alive = slices.DeleteFunc(alive, func(i string) bool { return i == gone })
+				for s, o := range held { // its leases end
+					if o == gone {
+						delete(held, s)
+					}
+				}
+			}
+			for range 3 {
+				round()
+			}
+			share := map[string]int{}
+			for _, s := range sources {
+				if !slices.Contains(alive, held[s]) {
+					rt.Fatalf("%s is held by %q, alive are %v", s, held[s], alive)
+				}
+				share[held[s]]++
+			}
+			for i, n := range share {
+				if fair := (len(sources) + len(alive) - 1) / len(alive); n > fair {
+					rt.Fatalf("%s holds %d, fair are %d", i, n, fair)
+				}
+			}
+		}
+	})
+}
