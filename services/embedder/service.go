@@ -113,6 +113,7 @@ func New(deps Deps, cfg Config) (*Service, error) {
 	errs = append(errs, err)
 	s.meters.chunks, err = meter.Int64Counter("hookmesh.embedder.chunks", metric.WithDescription("Chunks, by what was done: reused, new, removed."))
 	errs = append(errs, err)
+	errs = append(errs, s.measure(deps.Telemetry, scope))
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}

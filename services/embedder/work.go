@@ -100,7 +100,7 @@ func (s *Service) sleep(ctx context.Context, now time.Time, closed []string, fai
 func (s *Service) process(ctx context.Context, job *Job) {
 	ev := job.Change.GetEvent()
 	traced, span := s.tracer.Start(stage.Extract(ctx, job.Headers), "embedder.process", trace.WithAttributes(
-		attribute.String("hookmesh.event.id", ev.GetId()), attribute.String("hookmesh.source", job.Source), attribute.Int64("hookmesh.revision", job.Change.GetRevision()), attribute.Int("hookmesh.attempt", job.Attempts+1)))
+		attribute.String("hookmesh.event.id", ev.GetId()), attribute.String("hookmesh.source", job.Source), stage.DocumentHash(kafka.DocumentKey(job.Source, job.DocumentID)), attribute.Int64("hookmesh.revision", job.Change.GetRevision()), attribute.Int("hookmesh.attempt", job.Attempts+1)))
 	defer span.End()
 	learned := &visit{}
 	err := s.attemptUnderLease(traced, job, learned)

@@ -116,7 +116,7 @@ func (a *acceptance) add(ctx context.Context, name string, out stage.Output, id,
 		var span trace.Span
 		ctx, span = a.s.tracer.Start(ctx, name, trace.WithAttributes(append(more,
 			attribute.String("hookmesh.event.id", id), attribute.String("hookmesh.source", a.delivery.GetSource()),
-			attribute.String("hookmesh.document.id", document))...))
+			attribute.String("hookmesh.document.id", document), attribute.String("hookmesh.preset", a.verdict.GetPreset()), stage.DocumentHash(out.Key))...))
 		a.spans = append(a.spans, span)
 	}
 	out.Context = ctx

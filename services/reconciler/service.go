@@ -109,7 +109,7 @@ func New(deps Deps, cfg Config, sources []Source) (*Service, error) {
 	for _, src := range sources {
 		s.sources = append(s.sources, &poller{Service: s, src: src, kick: make(chan struct{}, 1)})
 	}
-	return s, nil
+	return s, s.measure(deps.Telemetry, scope)
 }
 
 // ownerName is unique to this start of this process, and tells a person where it runs.

@@ -63,7 +63,8 @@ func New(store Store, producer Producer, cfg Config, tel telemetry.Telemetry, no
 	if err != nil {
 		return nil, fmt.Errorf("sequencer metrics: %w", err)
 	}
-	return &Service{store: store, producer: producer, cfg: cfg, now: now, tracer: tel.Tracer(scope), outcomes: outcomes}, nil
+	s := &Service{store: store, producer: producer, cfg: cfg, now: now, tracer: tel.Tracer(scope), outcomes: outcomes}
+	return s, s.measure(tel, scope)
 }
 
 // GetDocument implements the API.

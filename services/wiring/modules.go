@@ -287,5 +287,12 @@ func (m *Mesh) check(ctx context.Context) error {
 	if err := m.log.Ping(ctx); err != nil {
 		return fmt.Errorf("not ready: %w", err)
 	}
+	for _, groups := range m.readers {
+		for _, group := range groups {
+			if !m.log.Joined(group) {
+				return fmt.Errorf("not ready: not a member of consumer group %s yet", group)
+			}
+		}
+	}
 	return nil
 }

@@ -237,6 +237,9 @@ func (m *Mesh) startServices(ctx context.Context) error {
 			}
 		}
 	}
+	if len(errs) == 0 && len(m.readers) > 0 {
+		errs = append(errs, m.log.MeasureLag(m.tel, m.readers))
+	}
 	return errors.Join(errs...)
 }
 

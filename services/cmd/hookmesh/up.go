@@ -71,7 +71,7 @@ func start(ctx context.Context, cfg config.Config, services []string, logs io.Wr
 	if err != nil {
 		return nil, nil, usageError{err}
 	}
-	tel, err := telemetry.Setup(ctx, telemetry.Options{Logger: logger, Version: version, TracesPerSecond: cfg.Telemetry.TracesPerSecond, KeepSpans: keptSpans})
+	tel, err := telemetry.Setup(ctx, telemetry.Options{Logger: logger, Service: serviceName(services), Version: version, TracesPerSecond: cfg.Telemetry.TracesPerSecond, KeepSpans: keptSpans})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -87,4 +87,12 @@ func stop(tel *telemetry.Running, err error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	return errors.Join(err, tel.Shutdown(ctx))
+}
+
+// serviceName is how a process is called in traces: after its service, if it runs only one.
+func serviceName(services []string) string {
+	if len(services) == 1 {
+		return "hookmesh-" + services[0]
+	}
+	return "hookmesh"
 }

@@ -22,6 +22,15 @@ type Stage interface {
 	RunPartition(ctx context.Context, partition int, committed func(next int64) error) error
 }
 
+const (
+	// heartbeat is how often a member shows that it lives. The answer tells it of a rebalance, so it bounds how long the others wait for it.
+	heartbeat = 500 * time.Millisecond
+	// sessionTimeout is how long a member that died without a word keeps its partitions; brokers allow 6 s at the least.
+	sessionTimeout = 6 * time.Second
+	// leaveTimeout bounds how long leaving a group may take: the batches in work end first (stage.Grace).
+	leaveTimeout = stage.Grace + 3*time.Second
+)
+
 // Consume joins the stage's consumer group and runs the partitions that it is assigned, until ctx ends. It rejoins when
 // the group is rebalanced, when a broker goes away, and when another instance fenced one of its partitions.
 func (l *Log) Consume(ctx context.Context, s Stage, logger *slog.Logger) error {
@@ -42,7 +51,7 @@ func (l *Log) Consume(ctx context.Context, s Stage, logger *slog.Logger) error {
 func (l *Log) consumeOnce(ctx context.Context, s Stage, logger *slog.Logger) error {
 	group, err := kafkago.NewConsumerGroup(kafkago.ConsumerGroupConfig{
 		ID: s.Name(), Brokers: l.brokers, Topics: []string{s.Topic()}, Dialer: l.dialer,
-		HeartbeatInterval: 2 * time.Second, SessionTimeout: 10 * time.Second, RebalanceTimeout: 10 * time.Second,
+		HeartbeatInterval: heartbeat, SessionTimeout: sessionTimeout, RebalanceTimeout: 10 * time.Second,
 		JoinGroupBackoff: 200 * time.Millisecond, StartOffset: kafkago.FirstOffset, Timeout: 5 * time.Second,
 		ErrorLogger: kafkago.LoggerFunc(func(msg string, args ...any) { logger.Debug(fmt.Sprintf(msg, args...)) }),
 	})
@@ -68,9 +77,17 @@ func (l *Log) consumeOnce(ctx context.Context, s Stage, logger *slog.Logger) err
 // runGeneration starts one goroutine per assigned partition. The generation owns them: it ends when the first of them
 // returns or the group is rebalanced, and Next waits for all of them.
 func (l *Log) runGeneration(ctx context.Context, gen *kafkago.Generation, s Stage, logger *slog.Logger) {
-	for _, assigned := range gen.Assignments[s.Topic()] {
+	assignments := gen.Assignments[s.Topic()]
+	l.assigned.change(s.Name(), func(m *member) { m.joined, m.left = true, time.Time{} })
+	gen.Start(func(genCtx context.Context) {
+		<-genCtx.Done()
+		l.assigned.change(s.Name(), func(m *member) { m.joined, m.left = false, time.Now() })
+	})
+	for _, assigned := range assignments {
 		partition := assigned.ID
 		gen.Start(func(genCtx context.Context) {
+			l.assigned.change(s.Name(), func(m *member) { m.partitions++ })
+			defer l.assigned.change(s.Name(), func(m *member) { m.partitions-- })
 			runCtx, cancel := context.WithCancelCause(ctx)
 			defer cancel(nil)
 			stop := context.AfterFunc(genCtx, func() { cancel(errGenerationEnded) })
@@ -101,7 +118,7 @@ func closeGroup(group *kafkago.ConsumerGroup, logger *slog.Logger) {
 		if err != nil {
 			logger.Debug("leaving the group failed", "error", err)
 		}
-	case <-time.After(3 * time.Second):
+	case <-time.After(leaveTimeout):
 		logger.Debug("leaving the group took too long; its session ends by itself")
 	}
 }

@@ -41,6 +41,7 @@ type Log struct {
 	tracer     trace.Tracer
 	transport  *kafkago.Transport
 	dialer     *kafkago.Dialer
+	assigned   membership
 }
 
 // Config says where Kafka is.

@@ -40,6 +40,24 @@ const (
 	longestWait = 5 * time.Second
 )
 
+// Grace is how long a batch that was begun may go on after its partition was told to stop: finished work is not done again by the next owner.
+const Grace = 5 * time.Second
+
+// afterwards returns a context that ends for the given time after ctx does, for the same cause.
+func afterwards(ctx context.Context, grace time.Duration) (context.Context, func()) {
+	longer, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		timer := time.NewTimer(grace)
+		defer timer.Stop()
+		select {
+		case <-longer.Done():
+		case <-timer.C:
+			cancel(context.Cause(ctx))
+		}
+	})
+	return longer, func() { stop(); cancel(nil) }
+}
+
 // Runner runs a stage over the partitions that it is given.
 type Runner[T any] struct {
 	cfg     Config
@@ -63,6 +81,7 @@ func New[T any](cfg Config, store Store[T], log Log, handler Handler[T], tel tel
 	if err != nil {
 		return nil, fmt.Errorf("meters of stage %s: %w", cfg.Name, err)
 	}
+	m.begin(cfg.Name)
 	return &Runner[T]{
 		cfg: cfg, store: store, log: log, handler: handler, tel: tel.Named(cfg.Name),
 		tracer: tel.Tracer("github.com/hookmesh/hookmesh/services/internal/stage"), meters: m,
@@ -196,7 +215,9 @@ func (w *worker[T]) turn(ctx context.Context) error {
 	}
 	w.idleSince = time.Time{}
 	began := time.Now()
-	if err := w.step(ctx, records, now); err != nil {
+	graceful, done := afterwards(ctx, Grace)
+	defer done()
+	if err := w.step(graceful, records, now); err != nil {
 		return err
 	}
 	if w.cfg.Rest != nil {
@@ -266,6 +287,9 @@ func (w *worker[T]) step(ctx context.Context, fetched []Record, now time.Time) e
 		return err
 	}
 	w.produced = w.pos.Seq
+	if len(records) > 0 {
+		w.meters.took(records[0].Context, w.cfg.Name, records, now, w.cfg.Now())
+	}
 	if w.committed != nil && len(fetched) > 0 {
 		if err := w.committed(w.pos.Next); err != nil {
 			w.tel.Logger.Debug("committing the offset to Kafka failed; the store has it", "topic", w.cfg.Topic, "partition", w.partition, "error", err)

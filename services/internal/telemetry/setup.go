@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,9 +12,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"go.opentelemetry.io/otel/exporters/otlp/otlptrace"
-	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
-	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
 	otelprom "go.opentelemetry.io/otel/exporters/prometheus"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/resource"
@@ -25,6 +23,8 @@ import (
 type Options struct {
 	// Logger is what everybody logs to.
 	Logger *slog.Logger
+	// Service is the name in the resource: hookmesh-gateway, say; empty: hookmesh.
+	Service string
 	// Version of the program, for the resource.
 	Version string
 	// TracesPerSecond bounds how many new traces are recorded per second; negative: all. OTEL_TRACES_SAMPLER takes precedence.
@@ -43,10 +43,16 @@ type Running struct {
 	shutdown []func(context.Context) error
 }
 
-// Setup starts tracing and metrics. Traces are exported as the standard OTEL_* variables say; without them they only stay in memory.
+// Setup starts tracing, metrics and logs. All three are exported over OTLP as the standard OTEL_* variables say; without them traces stay in
+// memory, metrics are served for Prometheus, and logs are written.
 func Setup(ctx context.Context, opts Options) (*Running, error) {
-	res, err := resource.New(ctx, resource.WithFromEnv(), resource.WithTelemetrySDK(),
-		resource.WithAttributes(semconv.ServiceName("hookmesh"), semconv.ServiceVersion(opts.Version)))
+	instance, err := instanceID()
+	if err != nil {
+		return nil, err
+	}
+	// What the environment says (OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES) counts more.
+	res, err := resource.New(ctx, resource.WithTelemetrySDK(), resource.WithAttributes(semconv.ServiceNamespace("hookmesh"),
+		semconv.ServiceName(cmp.Or(opts.Service, "hookmesh")), semconv.ServiceVersion(opts.Version), semconv.ServiceInstanceID(instance)), resource.WithFromEnv())
 	if err != nil && !errors.Is(err, resource.ErrPartialResource) {
 		return nil, fmt.Errorf("describe this process: %w", err)
 	}
@@ -67,15 +73,27 @@ func Setup(ctx context.Context, opts Options) (*Running, error) {
 
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	reader, err := otelprom.New(otelprom.WithRegisterer(registry))
+	reader, err := otelprom.New(otelprom.WithRegisterer(registry), otelprom.WithoutScopeInfo())
 	if err != nil {
 		return nil, fmt.Errorf("set up metrics: %w", err)
 	}
-	meters := sdkmetric.NewMeterProvider(sdkmetric.WithResource(res), sdkmetric.WithReader(reader))
+	meterOpts := []sdkmetric.Option{sdkmetric.WithResource(res), sdkmetric.WithReader(reader)}
+	periodic, err := metricReader(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if periodic != nil {
+		meterOpts = append(meterOpts, sdkmetric.WithReader(periodic))
+	}
+	meters := sdkmetric.NewMeterProvider(meterOpts...)
+	logger, closeLogs, err := exportLogs(ctx, opts.Logger, res)
+	if err != nil {
+		return nil, err
+	}
 
 	run.Metrics = promhttp.HandlerFor(registry, promhttp.HandlerOpts{EnableOpenMetrics: true})
-	run.Telemetry = Telemetry{Logger: opts.Logger, TracerProvider: traces, MeterProvider: meters}
-	run.shutdown = []func(context.Context) error{traces.Shutdown, meters.Shutdown}
+	run.Telemetry = Telemetry{Logger: logger, TracerProvider: traces, MeterProvider: meters}
+	run.shutdown = []func(context.Context) error{traces.Shutdown, meters.Shutdown, closeLogs}
 	return run, nil
 }
 
@@ -86,42 +104,4 @@ func (r *Running) Shutdown(ctx context.Context) error {
 		errs = append(errs, fn(ctx))
 	}
 	return errors.Join(errs...)
-}
-
-// traceExporter reads the standard variables. Nothing is exported unless one of them asks for it:
-// OTEL_TRACES_EXPORTER=otlp or an OTEL_EXPORTER_OTLP_[TRACES_]ENDPOINT.
-// https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
-func traceExporter(ctx context.Context) (sdktrace.SpanExporter, error) {
-	kind := os.Getenv("OTEL_TRACES_EXPORTER")
-	if kind == "" && (os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") != "" || os.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") != "") {
-		kind = "otlp"
-	}
-	if os.Getenv("OTEL_SDK_DISABLED") == "true" {
-		kind = "none"
-	}
-	switch kind {
-	case "", "none":
-		return nil, nil
-	case "otlp":
-	default:
-		return nil, fmt.Errorf("OTEL_TRACES_EXPORTER is %q; only otlp and none are supported", kind)
-	}
-	protocol := os.Getenv("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL")
-	if protocol == "" {
-		protocol = os.Getenv("OTEL_EXPORTER_OTLP_PROTOCOL")
-	}
-	var client otlptrace.Client
-	switch protocol {
-	case "", "http/protobuf":
-		client = otlptracehttp.NewClient()
-	case "grpc":
-		client = otlptracegrpc.NewClient()
-	default:
-		return nil, fmt.Errorf("OTEL_EXPORTER_OTLP_PROTOCOL is %q; only http/protobuf and grpc are supported", protocol)
-	}
-	exporter, err := otlptrace.New(ctx, client)
-	if err != nil {
-		return nil, fmt.Errorf("start the OTLP exporter: %w", err)
-	}
-	return exporter, nil
 }
