@@ -4,6 +4,7 @@ package dedupe
 import (
 	"bytes"
 	"crypto/sha256"
+	"strings"
 	"time"
 
 	eventv1 "github.com/hookmesh/hookmesh/gen/hookmesh/event/v1"
@@ -69,11 +70,14 @@ type Verdict struct {
 // A provider's id counts wherever it comes again. Content counts only while nothing else happened to the document: A, B, A
 // are three changes. A poll tells a state rather than a change. It and a webhook about the same version are one change, in
 // both directions, where the version can be trusted: not if it is a time in whole seconds, and not for a webhook about
-// something that happened after the poll. In doubt an event passes, because the sequencer drops what is old. Debts, replays
-// and the deletions of members are made on purpose and always pass.
+// something that happened after the poll; and where the sequencer has no other reason to drop the first of them: not if the
+// document lies in a container, whose deletion counts as well. In doubt an event passes, because the sequencer knows the
+// document's state and drops what it holds already. Debts, replays and the deletions of members are made on purpose and
+// always pass.
 func Decide(ev *eventv1.Event, facts Facts) Verdict {
 	n := facts.Newest
-	sameVersion := n != nil && ev.GetVersion() != "" && n.Version == ev.GetVersion() && n.Deleted == IsDeletion(ev) && !events.CoarseTime(ev.GetSequence())
+	sameVersion := n != nil && ev.GetVersion() != "" && n.Version == ev.GetVersion() && n.Deleted == IsDeletion(ev) &&
+		!events.CoarseTime(ev.GetSequence()) && len(ev.GetContainers()) == 0 && !strings.Contains(ev.GetDocumentId(), "/")
 	switch ev.GetOrigin() {
 	case eventv1.Origin_ORIGIN_DEBT, eventv1.Origin_ORIGIN_REPLAY:
 		return Verdict{Reason: "asked for on purpose"}

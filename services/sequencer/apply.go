@@ -17,8 +17,9 @@ func Apply(s *State, it Item, r Rules, now int64, d *Decision) {
 	switch {
 	case it.Cascade:
 		core.cascade(&it)
-	case it.dead():
+	case it.dead() && !core.livesAfter(&it) && (it.Mode != Contiguous || it.State || !it.HasSeq || core.isNext(&it)):
 		core.bury(&it)
+		core.drain()
 	case it.Mode == Monotonic && it.HasSeq && it.Seq > now+farFuture && it.Seq <= events.LatestTime && now > events.EarliestTime:
 		core.future(&it)
 	case it.Mode == Arrival || !it.HasSeq:
@@ -40,6 +41,18 @@ type core struct {
 
 // arrival passes everything and says where it is in doubt.
 func (s *core) arrival(it *Item) {
+	if it.Version != 0 && it.Version == s.Version && !s.Deleted && it.Action != Deleted && it.Mode == Arrival {
+		// A poll and a webhook about one version are one change.
+		if it.State {
+			s.Seen = max(s.Seen, it.Received)
+			s.d.stale(it, "this version passed already")
+			return
+		}
+		if s.Seen != 0 && s.covered(it) {
+			s.d.stale(it, "this version was read from the source already")
+			return
+		}
+	}
 	reason, doubt := "in the order of arrival", it.State || it.Mode != Arrival
 	switch {
 	case s.Revision > 0 && it.Action == Created && !s.Deleted:
@@ -54,12 +67,7 @@ func (s *core) arrival(it *Item) {
 
 // future passes an event whose position is a time that has not come: believed, it would make everything real stale until then.
 func (s *core) future(it *Item) {
-	received := it.Received
-	if received == 0 {
-		received = s.now
-	}
 	it.HasSeq = false
-	s.Unsure = max(s.Unsure, received)
 	s.pass(it, true, false, "its position is a time in the future: the order is in doubt")
 }
 
@@ -111,7 +119,7 @@ func (s *core) contiguous(it *Item) {
 // positions that are whole seconds are shared by all changes of that second.
 func (s *core) same(it *Item) {
 	switch {
-	case it.Action == Deleted && !s.Deleted:
+	case it.Action == Deleted && !s.gone():
 		old := it.State || (it.Occurred != 0 && it.Occurred < s.Occurred)
 		s.pass(it, old, false, "deleted at the newest position")
 	case s.Deleted && it.Action != Deleted && it.State && it.Received > s.Gone:
@@ -159,12 +167,30 @@ func (s *core) older(it *Item) {
 	s.d.stale(it, "older than what is known of the document")
 }
 
-// bury drops an item that tells of a time before its container was deleted. Its position counts as passed.
+// livesAfter says whether an item comes, by its position, after something that proves that the document lives again since its
+// container was deleted: then clocks that differ do not count.
+func (s *core) livesAfter(it *Item) bool {
+	return it.HasSeq && it.Mode != Arrival && !it.State && s.HasLast && !s.Deleted && it.Seq > s.Last && s.Occurred > it.Grave.Time
+}
+
+// bury takes an item that tells of a time before its container was deleted: so the document is gone. If it is newer than
+// what is known of a document that lives, it passes as a deletion, because that is how the deletion of a container that the
+// document was not known to lie in comes to be known. Otherwise it is stale.
 func (s *core) bury(it *Item) {
+	positioned := it.HasSeq && it.Mode != Arrival
+	newer := it.Occurred >= s.Occurred
+	if positioned {
+		newer = !s.HasLast || it.Seq > s.Last
+	}
+	if newer && s.Revision > 0 && !s.gone() {
+		gone := *it
+		gone.Action, gone.Fetch = Deleted, false
+		s.pass(&gone, false, false, "what it lay in was deleted after that")
+		return
+	}
 	s.d.stale(it, "what the document lay in was deleted after that")
-	if it.HasSeq && it.Mode != Arrival && (s.isNext(it) || (it.Mode != Contiguous && it.Seq > s.Last)) {
+	if newer && positioned {
 		s.Last, s.HasLast, s.Hash, s.Seen = it.Seq, true, it.Hash, 0
-		s.drain()
 	}
 	if s.Revision == 0 && !s.Deleted {
 		s.Deleted, s.Gone, s.Forget = true, s.now, s.now+s.r.Tombstone
@@ -180,7 +206,7 @@ func (s *core) cascade(it *Item) {
 	case it.Elsewhere:
 		s.d.stale(it, "the document does not lie in it any more")
 		return
-	case s.Deleted:
+	case s.gone():
 		s.d.stale(it, "it was deleted already")
 		return
 	case s.Occurred > it.Occurred:
@@ -194,11 +220,10 @@ func (s *core) cascade(it *Item) {
 	it.HasSeq = false
 	s.pass(it, doubt, false, "what it lay in was deleted")
 	s.Held = slices.DeleteFunc(s.Held, func(h Item) bool {
-		old := h.Occurred != 0 && h.Occurred <= it.Occurred
-		if old {
+		if h.dead() {
 			s.d.stale(&h, "what the document lay in was deleted after that")
 		}
-		return old
+		return h.dead()
 	})
 }
 
@@ -221,9 +246,8 @@ func (s *core) drain() {
 		case !s.isNext(it):
 			s.release(released)
 			return
-		case it.dead():
-			s.Last, s.HasLast = it.Seq, true
-			s.d.stale(it, "what the document lay in was deleted after that")
+		case it.dead() && !s.livesAfter(it):
+			s.bury(it)
 		default:
 			s.pass(it, it.Doubt, false, "its predecessor came")
 		}
@@ -249,9 +273,8 @@ func (s *core) giveUp(reason string) {
 	s.Gaps++
 	it := s.Held[0]
 	s.release(1)
-	if it.dead() {
-		s.Last, s.HasLast = it.Seq, true
-		s.d.stale(&it, "what the document lay in was deleted after that")
+	if it.dead() && !s.livesAfter(&it) {
+		s.bury(&it)
 	} else {
 		s.pass(&it, true, true, reason)
 	}
@@ -266,15 +289,14 @@ func (s *core) pass(it *Item, refetch, gap bool, reason string) {
 		s.Last, s.HasLast = it.Seq, true
 		s.Hash, s.Seen = it.Hash, 0
 	}
+	s.Version = it.Version
+	if it.Mode == Arrival {
+		s.Seen = 0
+	}
 	if it.State {
 		s.Seen = it.Received
 	}
-	if s.Unsure != 0 {
-		refetch = true
-		if positioned && it.Seq > s.Unsure {
-			s.Unsure = 0
-		}
-	}
+	refetch = s.doubt(it, refetch || it.doubtful())
 	s.Deleted, s.Gone, s.Forget = it.Action == Deleted, 0, 0
 	if s.Deleted {
 		s.Gone = s.now
@@ -284,7 +306,26 @@ func (s *core) pass(it *Item, refetch, gap bool, reason string) {
 	if len(it.Containers) > 0 && !it.Cascade {
 		s.In = it.Containers
 	}
-	s.d.Emits = append(s.d.Emits, Emit{Item: *it, Revision: s.Base + s.Revision, Refetch: refetch || it.doubtful(), Gap: gap, Reason: reason})
+	s.d.Emits = append(s.d.Emits, Emit{Item: *it, Revision: s.Base + s.Revision, Refetch: refetch, Gap: gap, Reason: reason})
+}
+
+// doubt says whether an item that passes must be fetched. What is fetched may be newer than what passes next: so whatever
+// happened before something passed that is fetched is doubtful.
+func (s *core) doubt(it *Item, refetch bool) bool {
+	when := it.Occurred
+	if when == 0 {
+		when = it.Received
+	}
+	switch {
+	case s.Doubt != 0 && when <= s.Doubt:
+		refetch = true
+	case !refetch && !it.Fetch:
+		s.Doubt = 0
+	}
+	if refetch || it.Fetch {
+		s.Doubt = s.now
+	}
+	return refetch
 }
 
 func compare(a, b int64) int {

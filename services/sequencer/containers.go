@@ -104,7 +104,7 @@ func (b *batch) sweep(ctx context.Context, doc *document) error {
 		if err != nil {
 			return err
 		}
-		if !member.Deleted && member.Occurred <= sw.Grave.Time {
+		if !member.gone() && member.Occurred <= sw.Grave.Time {
 			if err := b.cascade(doc, key, &sw); err != nil {
 				return err
 			}

@@ -218,9 +218,11 @@ func (b *batch) emit(ctx context.Context, doc *document, e Emit) error {
 			return err
 		}
 	}
-	if subtree { // the members' deletions follow, each in its own order: this one is about the container alone
+	if e.Item.Action == Deleted && ev.GetAction() != eventv1.Action_ACTION_DELETED {
+		// The deletion of a container: its members' follow, each in its own order, and this one is about it alone. Or what
+		// lay in a container that was deleted since.
 		ev = proto.CloneOf(ev)
-		ev.Action = eventv1.Action_ACTION_DELETED
+		ev.Action, ev.Content, ev.Payload = eventv1.Action_ACTION_DELETED, &eventv1.Content{}, nil
 	}
 	out, err := events.Output(kafka.TopicChanged, doc.source, doc.id, &eventv1.Change{Event: ev, Revision: e.Revision, Refetch: e.Refetch, Gap: e.Gap})
 	if err != nil {

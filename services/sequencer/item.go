@@ -2,6 +2,7 @@ package sequencer
 
 import (
 	"encoding/binary"
+	"hash/fnv"
 	"slices"
 	"strings"
 
@@ -27,6 +28,11 @@ func itemOf(ev *eventv1.Event) Item {
 	if len(ev.GetContentHash()) >= 8 && !it.State {
 		it.Hash = binary.BigEndian.Uint64(ev.GetContentHash())
 	}
+	if ev.GetVersion() != "" {
+		h := fnv.New64a()
+		_, _ = h.Write([]byte(ev.GetVersion()))
+		it.Version = h.Sum64()
+	}
 	if ev.GetOccurredAt() != nil {
 		it.Occurred = ev.GetOccurredAt().AsTime().UnixMicro()
 	}
@@ -44,6 +50,7 @@ func itemOf(ev *eventv1.Event) Item {
 	default:
 		it.Action = Updated
 	}
+	it.Fetch = it.Action != Deleted && !ev.GetContent().GetInline()
 	return it
 }
 

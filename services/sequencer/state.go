@@ -68,8 +68,12 @@ type Item struct {
 	State bool
 	// Cascade: the deletion of a container of the document; Occurred is the time of that deletion.
 	Cascade bool `json:",omitempty"`
+	// Fetch: its content is not in the event, so that what the source holds by then is taken.
+	Fetch bool `json:",omitempty"`
 	// Hash is of its content; 0: not known.
 	Hash uint64 `json:",omitempty"`
+	// Version is of the version as the source writes it; 0: not known. It tells repeats apart where nothing has a position.
+	Version uint64 `json:",omitempty"`
 	// Gap is how long a missing predecessor is waited for.
 	Gap int64
 	// At is since when it is held.
@@ -99,7 +103,7 @@ func (it *Item) dead() bool {
 	case it.Grave.Time == 0 || it.Action == Deleted:
 		return false
 	case it.State:
-		return it.Received <= it.Grave.At
+		return it.Received <= it.Grave.Time
 	}
 	return it.Occurred != 0 && it.Occurred <= it.Grave.Time
 }
@@ -136,10 +140,12 @@ type State struct {
 	Occurred int64 `json:"o,omitempty"` // newest time that the source gave
 	// Hash is of the content at Last; 0: not known.
 	Hash uint64 `json:"x,omitempty"`
+	// Version is of the version of what passed last.
+	Version uint64 `json:"n,omitempty"`
 	// Seen is when the source was last read and held nothing newer than Last (our clock); 0: since Last passed it was not.
 	Seen int64 `json:"v,omitempty"`
-	// Unsure: until an event with a position beyond it comes, the order is in doubt, because a time from the future came.
-	Unsure int64 `json:"f,omitempty"`
+	// Doubt is when something passed last that must be fetched (our clock): what happened before is doubtful too.
+	Doubt int64 `json:"f,omitempty"`
 	// Gone is when we learned of the deletion, Forget when the tombstone is forgotten.
 	Gone   int64 `json:"t,omitempty"`
 	Forget int64 `json:"z,omitempty"`
@@ -155,6 +161,9 @@ type State struct {
 	// Wake is when the numbers of a whole source are to be looked at (only in the state that stands for a source).
 	Wake int64 `json:"y,omitempty"`
 }
+
+// gone says whether the document was deleted for sure. In doubt the source is asked, and may have it still.
+func (s *State) gone() bool { return s.Deleted && s.Doubt == 0 }
 
 // Deadline is when the wait for what is missing ends; 0: nothing waits.
 func (s *State) Deadline() int64 {
