@@ -83,7 +83,7 @@ func (a *acceptance) build(ctx context.Context) error {
 // event gives an event its id and a record, unless it was processed before.
 func (a *acceptance) event(ctx context.Context, e *eventv1.Event, duplicateOf string) error {
 	if duplicateOf != "" {
-		a.reply.Events = append(a.reply.Events, replyEvent{ID: duplicateOf, DocumentID: e.GetDocumentId(), DuplicateOf: duplicateOf})
+		a.reply.events = append(a.reply.events, replyEvent{id: duplicateOf, documentID: e.GetDocumentId(), duplicateOf: duplicateOf})
 		return nil
 	}
 	id, err := newID()
@@ -106,7 +106,7 @@ func (a *acceptance) event(ctx context.Context, e *eventv1.Event, duplicateOf st
 			reason: fmt.Sprintf("the event has %d bytes, and the broker takes %d", n, a.s.cfg.MaxRecordBytes)})
 	}
 	a.add(ctx, "accept event", stage.Output{Topic: kafka.TopicAccepted, Key: key, Value: value}, id, e.GetDocumentId(), attribute.String("hookmesh.action", e.GetAction().String()))
-	a.reply.Events = append(a.reply.Events, replyEvent{ID: id, DocumentID: e.GetDocumentId()})
+	a.reply.events = append(a.reply.events, replyEvent{id: id, documentID: e.GetDocumentId()})
 	return nil
 }
 
@@ -152,8 +152,8 @@ func payloadOf(e *eventv1.Event, d *verifierv1.VerifyRequest) []byte {
 // owe remembers that an authentic delivery was sent away.
 func (a *acceptance) owe(src *source) {
 	d := debt{source: src.name, reason: reasonSpoolFull, at: a.s.now()}
-	if ev := a.reply.Events; len(ev) == 1 {
-		d.document, d.event = ev[0].DocumentID, ev[0].ID
+	if ev := a.reply.events; len(ev) == 1 {
+		d.document, d.event = ev[0].documentID, ev[0].id
 	}
 	a.s.debts.add(d)
 }
@@ -161,24 +161,24 @@ func (a *acceptance) owe(src *source) {
 // answer says what became of the delivery.
 func (a *acceptance) answer() *answer {
 	fresh := 0
-	for _, e := range a.reply.Events {
-		if e.DuplicateOf == "" {
+	for _, e := range a.reply.events {
+		if e.duplicateOf == "" {
 			fresh++
 		}
 	}
 	status := http.StatusAccepted
 	switch {
-	case len(a.reply.Quarantined) > 0:
-		a.reply.Status = "quarantined"
+	case len(a.reply.quarantined) > 0:
+		a.reply.status = "quarantined"
 	case fresh > 0:
-		a.reply.Status = "accepted"
-	case len(a.reply.Events) > 0:
-		a.reply.Status, status = "duplicate", http.StatusOK
+		a.reply.status = "accepted"
+	case len(a.reply.events) > 0:
+		a.reply.status, status = "duplicate", http.StatusOK
 	default:
-		a.reply.Status, a.reply.Reason, status = "ignored", "the delivery holds no event", http.StatusOK
+		a.reply.status, a.reply.reason, status = "ignored", "the delivery holds no event", http.StatusOK
 	}
 	if r := a.verdict.GetResponse(); r != nil {
-		return providerAnswer(a.reply.Status, r)
+		return providerAnswer(a.reply.status, r)
 	}
 	return a.reply.answer(status)
 }
@@ -218,7 +218,7 @@ func (a *acceptance) dead(ctx context.Context, l deadLetter) error {
 		return fmt.Errorf("encode dead letter %s: %w", l.id, err)
 	}
 	a.add(ctx, "quarantine", stage.Output{Topic: kafka.TopicDead, Key: kafka.DocumentKey(letter.GetSource(), l.id), Value: value}, l.id, letter.GetDocumentId(), attribute.String("hookmesh.code", l.code))
-	a.reply.Quarantined = append(a.reply.Quarantined, replyQuarantined{ID: l.id, Code: l.code})
+	a.reply.quarantined = append(a.reply.quarantined, replyQuarantined{id: l.id, code: l.code})
 	return nil
 }
 

@@ -7,19 +7,26 @@ import (
 	"net/http"
 	"strconv"
 
+	"github.com/hookmesh/hookmesh/services/gateway/edge"
 	"github.com/hookmesh/hookmesh/services/gateway/problem"
 )
 
-type admittedKey struct{}
-
-// withAdmitted notes that a delivery was let in by the HTTP edge before its body was read.
-func withAdmitted(ctx context.Context, src *source) context.Context {
-	return context.WithValue(ctx, admittedKey{}, src)
+// arrival is a delivery that the HTTP edge let in, on its way through the generated handler.
+type arrival struct {
+	src     *source
+	request *edge.Request
 }
 
-func admittedFrom(ctx context.Context) *source {
-	src, _ := ctx.Value(admittedKey{}).(*source)
-	return src
+type arrivalKey struct{}
+
+func withArrival(ctx context.Context, a *arrival) context.Context {
+	return context.WithValue(ctx, arrivalKey{}, a)
+}
+
+// arrivalFrom returns nil for a call that did not come over HTTP.
+func arrivalFrom(ctx context.Context) *arrival {
+	a, _ := ctx.Value(arrivalKey{}).(*arrival)
+	return a
 }
 
 // admit finds the source and takes one of its tokens. Unknown sources leave no trace behind: whoever invents names costs nothing.

@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"encoding/json"
 	"net/http"
 	"net/textproto"
 	"strconv"
@@ -48,33 +47,6 @@ func setHeaders(w http.ResponseWriter, headers []*eventv1.Header) {
 	for _, h := range headers {
 		w.Header().Add(h.GetName(), string(h.GetValue()))
 	}
-}
-
-// reply is the JSON of an accepted, duplicate, ignored or quarantined delivery.
-type reply struct {
-	Status      string             `json:"status"`
-	Reason      string             `json:"reason,omitempty"`
-	Events      []replyEvent       `json:"events,omitempty"`
-	Quarantined []replyQuarantined `json:"quarantined,omitempty"`
-}
-
-type replyEvent struct {
-	ID          string `json:"id"`
-	DocumentID  string `json:"documentId"`
-	DuplicateOf string `json:"duplicateOf,omitempty"`
-}
-
-type replyQuarantined struct {
-	ID   string `json:"id"`
-	Code string `json:"code"`
-}
-
-func (r reply) answer(status int) *answer {
-	body, err := json.Marshal(r)
-	if err != nil { // not reached: strings always marshal
-		return problemAnswer("internal", problem.Problem{Status: http.StatusInternalServerError, Code: problem.Internal})
-	}
-	return &answer{status: status, contentType: "application/json", body: body, outcome: r.Status}
 }
 
 func problemAnswer(outcome string, p problem.Problem) *answer {

@@ -9,10 +9,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
@@ -66,15 +68,17 @@ type Service struct {
 	gatewayv1.UnimplementedGatewayServiceServer
 	gatewayv1.UnimplementedEventServiceServer
 
-	deps    Deps
-	cfg     Config
-	tel     telemetry.Telemetry
-	tracer  trace.Tracer
-	now     func() time.Time
-	meters  *meters
-	sources map[string]*source
-	spool   *spool.Spool
-	debts   *ledger
+	deps   Deps
+	cfg    Config
+	tel    telemetry.Telemetry
+	tracer trace.Tracer
+	// propagator writes traces into the spool's records.
+	propagator propagation.TextMapPropagator
+	now        func() time.Time
+	meters     *meters
+	sources    map[string]*source
+	spool      *spool.Spool
+	debts      *ledger
 
 	verifying *batch.Batcher[*verifierv1.VerifyRequest, verified]
 	checking  *batch.Batcher[[]*eventv1.Event, []string]
@@ -92,6 +96,16 @@ type source struct {
 	name    string
 	limiter *rate.Limiter
 	burst   int
+	// inner is what the generated handler sees of its requests.
+	inner *http.Request
+}
+
+func newSource(cfg Source) *source {
+	limit := rate.Limit(cfg.PerSecond)
+	if cfg.PerSecond < 0 {
+		limit = rate.Inf
+	}
+	return &source{name: cfg.Name, limiter: rate.NewLimiter(limit, cfg.Burst), burst: cfg.Burst, inner: plain(cfg.Name)}
 }
 
 // New opens the spool and returns the gateway. Run has to be called, or Close.
@@ -103,15 +117,11 @@ func New(deps Deps, cfg Config) (*Service, error) {
 		deps.Now = time.Now
 	}
 	s := &Service{
-		deps: deps, cfg: cfg, tel: deps.Telemetry.Named("gateway"), tracer: deps.Telemetry.Tracer(scope), now: deps.Now,
+		deps: deps, cfg: cfg, tel: deps.Telemetry.Named("gateway"), tracer: deps.Telemetry.Tracer(scope), propagator: telemetry.Propagator(), now: deps.Now,
 		sources: map[string]*source{}, debts: newLedger(),
 	}
 	for _, src := range cfg.Sources {
-		limit := rate.Limit(src.PerSecond)
-		if src.PerSecond < 0 {
-			limit = rate.Inf
-		}
-		s.sources[src.Name] = &source{name: src.Name, limiter: rate.NewLimiter(limit, src.Burst), burst: src.Burst}
+		s.sources[src.Name] = newSource(src)
 	}
 	s.verifying = batch.New(batch.Config[*verifierv1.VerifyRequest]{
 		Lanes: cfg.Lanes, MaxItems: maxVerifyBatch, MaxWeight: maxVerifyBytes, Weight: func(r *verifierv1.VerifyRequest) int { return len(r.GetBody()) },

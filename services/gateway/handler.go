@@ -89,6 +89,7 @@ func newWebhookHandler(s *Service) (*webhookHandler, error) {
 		runtime.WithDisableHTTPMethodOverride(),
 		runtime.WithErrorHandler(apiError(s)),
 		runtime.WithRoutingErrorHandler(routingError),
+		runtime.WithIncomingHeaderMatcher(func(string) (string, bool) { return "", false }),
 	)
 	if err := gatewayv1.RegisterGatewayServiceHandlerServer(context.Background(), mux, s); err != nil {
 		return nil, fmt.Errorf("register the webhook API: %w", err)
@@ -104,10 +105,6 @@ func (h *webhookHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	refuse := func(src *source, a *answer) {
 		h.s.finish(r.Context(), src, a, h.s.now().Sub(start))
 		a.write(w)
-	}
-	if !sourceName.MatchString(name) {
-		refuse(nil, problemAnswer("unknown_source", problem.Problem{Status: http.StatusNotFound, Code: problem.UnknownSource, Detail: "There is no source of this name."}))
-		return
 	}
 	if r.Method != http.MethodPost && r.Method != http.MethodGet {
 		methodNotAllowed(w, "GET, POST")
@@ -128,19 +125,18 @@ func (h *webhookHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(src, a)
 		return
 	}
-	ctx := edge.WithRequest(withAdmitted(r.Context(), src), edge.NewRequest(r, body, start))
-	h.mux.ServeHTTP(w, plain(ctx, r, name, body))
+	inner := src.inner.WithContext(withArrival(r.Context(), &arrival{src, edge.NewRequest(r, body, start)}))
+	inner.Method, inner.Body, inner.ContentLength = r.Method, edge.NewPayload(body), int64(len(body))
+	h.mux.ServeHTTP(w, inner)
 }
 
-// plain is the request that the generated handler sees: without query and headers, so that neither can fill fields of the message,
-// choose a deadline or a method. The service reads the real ones from the context.
-func plain(ctx context.Context, r *http.Request, name string, body []byte) *http.Request {
-	inner := r.WithContext(ctx)
-	inner.URL = &url.URL{Path: webhooks + name}
-	inner.Header = http.Header{"Content-Type": {"application/octet-stream"}}
-	inner.Body, inner.ContentLength = edge.NewPayload(body), int64(len(body))
-	inner.Form, inner.PostForm = url.Values{}, url.Values{}
-	return inner
+// plain is the request that the generated handler sees: without query, headers and addresses, so that none of them can fill
+// fields of the message, choose a deadline or a method, or become metadata. The service reads the real ones from the context.
+func plain(name string) *http.Request {
+	return &http.Request{
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, URL: &url.URL{Path: webhooks + name},
+		Header: http.Header{"Content-Type": {"application/octet-stream"}}, Form: url.Values{}, PostForm: url.Values{},
+	}
 }
 
 // forwardAnswer writes status and headers of a ReceiveWebhookResponse; grpc-gateway writes its body.

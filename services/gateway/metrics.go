@@ -14,13 +14,22 @@ type meters struct {
 	requests, sheds, debts, drains, drainFailures metric.Int64Counter
 	duration                                      metric.Float64Histogram
 	gauges                                        metric.Registration
-	// sets keeps the attributes of each pair of source and outcome; both are few.
-	sets sync.Map // [2]string → metric.MeasurementOption
+	// outcomes keeps the attributes of each pair of source and outcome; both are few.
+	mu       sync.RWMutex
+	outcomes map[outcomeKey]outcomeOptions
+}
+
+type outcomeKey struct{ source, outcome string }
+
+// outcomeOptions are the same attributes as the instruments want to have them.
+type outcomeOptions struct {
+	add    []metric.AddOption
+	record []metric.RecordOption
 }
 
 func newMeters(s *Service) (*meters, error) {
 	meter := s.deps.Telemetry.Meter(scope)
-	m := &meters{}
+	m := &meters{outcomes: map[outcomeKey]outcomeOptions{}}
 	var first error
 	keep := func(err error) {
 		if err != nil && first == nil {
@@ -74,19 +83,24 @@ func (m *meters) close() {
 }
 
 func (m *meters) request(ctx context.Context, source, outcome string, took time.Duration) {
-	set := m.set(source, outcome)
-	m.requests.Add(ctx, 1, set)
-	m.duration.Record(ctx, took.Seconds(), set)
+	opts := m.options(outcomeKey{source, outcome})
+	m.requests.Add(ctx, 1, opts.add...)
+	m.duration.Record(ctx, took.Seconds(), opts.record...)
 }
 
-func (m *meters) set(source, outcome string) metric.MeasurementOption {
-	key := [2]string{source, outcome}
-	if set, ok := m.sets.Load(key); ok {
-		return set.(metric.MeasurementOption)
+func (m *meters) options(key outcomeKey) outcomeOptions {
+	m.mu.RLock()
+	opts, ok := m.outcomes[key]
+	m.mu.RUnlock()
+	if ok {
+		return opts
 	}
-	set := metric.WithAttributeSet(attribute.NewSet(attribute.String("source", source), attribute.String("outcome", outcome)))
-	m.sets.Store(key, set)
-	return set
+	set := metric.WithAttributeSet(attribute.NewSet(attribute.String("source", key.source), attribute.String("outcome", key.outcome)))
+	opts = outcomeOptions{[]metric.AddOption{set}, []metric.RecordOption{set}}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.outcomes[key] = opts
+	return opts
 }
 
 func (m *meters) shed(source, code string) {

@@ -20,12 +20,18 @@ import (
 // ReceiveWebhook implements GatewayService. Every outcome is an answer with an HTTP status; it returns no error.
 func (s *Service) ReceiveWebhook(ctx context.Context, req *gatewayv1.ReceiveWebhookRequest) (*gatewayv1.ReceiveWebhookResponse, error) {
 	start := s.now()
-	src, a := admittedFrom(ctx), (*answer)(nil)
-	if src == nil {
-		src, a = s.admit(req.GetSource())
+	var (
+		src *source
+		a   *answer
+		d   *verifierv1.VerifyRequest
+	)
+	if in := arrivalFrom(ctx); in != nil {
+		src, d = in.src, arrived(in)
+	} else if src, a = s.admit(req.GetSource()); a == nil {
+		d = s.called(src, req)
 	}
 	if a == nil {
-		a = s.receive(ctx, src, s.delivery(ctx, src, req))
+		a = s.receive(ctx, src, d)
 	}
 	s.finish(ctx, src, a, s.now().Sub(start))
 	return a.proto(), nil
@@ -43,14 +49,17 @@ func (s *Service) finish(ctx context.Context, src *source, a *answer, took time.
 	}
 }
 
-// delivery describes a delivery for the verifier: by the HTTP request that it came with, or by the message of a gRPC caller.
-func (s *Service) delivery(ctx context.Context, src *source, req *gatewayv1.ReceiveWebhookRequest) *verifierv1.VerifyRequest {
-	if r := edge.RequestFrom(ctx); r != nil {
-		return &verifierv1.VerifyRequest{
-			Source: src.name, Method: r.Method, Url: r.URL, Headers: r.Headers, Body: r.Body,
-			ReceivedAt: timestamppb.New(r.ReceivedAt), RemoteAddress: r.RemoteAddress,
-		}
+// arrived describes a delivery for the verifier by the HTTP request that it came with.
+func arrived(in *arrival) *verifierv1.VerifyRequest {
+	r := in.request
+	return &verifierv1.VerifyRequest{
+		Source: in.src.name, Method: r.Method, Url: r.URL, Headers: r.Headers, Body: r.Body,
+		ReceivedAt: timestamppb.New(r.ReceivedAt), RemoteAddress: r.RemoteAddress,
 	}
+}
+
+// called describes a delivery by the message of a gRPC caller.
+func (s *Service) called(src *source, req *gatewayv1.ReceiveWebhookRequest) *verifierv1.VerifyRequest {
 	d := &verifierv1.VerifyRequest{
 		Source: src.name, Method: req.GetMethod(), Url: edge.ValidURL(req.GetUrl()), Body: req.GetBody().GetData(), ReceivedAt: timestamppb.New(s.now()),
 	}
@@ -124,5 +133,5 @@ func ignored(v *verifierv1.VerifyResponse) *answer {
 	}
 	reason := v.GetReason()
 	def(&reason, v.GetCode())
-	return reply{Status: "ignored", Reason: reason}.answer(http.StatusOK)
+	return reply{status: "ignored", reason: reason}.answer(http.StatusOK)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"go.opentelemetry.io/otel/attribute"
 	otelcodes "go.opentelemetry.io/otel/codes"
@@ -11,7 +12,6 @@ import (
 
 	"github.com/hookmesh/hookmesh/services/internal/spool"
 	"github.com/hookmesh/hookmesh/services/internal/stage"
-	"github.com/hookmesh/hookmesh/services/internal/telemetry"
 )
 
 const (
@@ -93,18 +93,45 @@ func outputsSize(outputs []stage.Output) int {
 func (s *Service) append(ctx context.Context, outputs []stage.Output) error {
 	records := make([]spool.Record, len(outputs))
 	for i, o := range outputs {
-		headers := o.Headers
+		headers := make([]spool.Header, len(o.Headers), len(o.Headers)+2)
+		for j, h := range o.Headers {
+			headers[j] = spool.Header{Key: h.Key, Value: h.Value}
+		}
 		if o.Context != nil && trace.SpanContextFromContext(o.Context).IsValid() {
-			telemetry.Propagator().Inject(o.Context, stage.Carrier{Headers: &headers})
+			s.propagator.Inject(o.Context, spooled{&headers})
 		}
-		kept := make([]spool.Header, len(headers))
-		for j, h := range headers {
-			kept[j] = spool.Header{Key: h.Key, Value: h.Value}
-		}
-		records[i] = spool.Record{Topic: o.Topic, Key: o.Key, Value: o.Value, Headers: kept}
+		records[i] = spool.Record{Topic: o.Topic, Key: o.Key, Value: o.Value, Headers: headers}
 	}
 	if err := s.spool.Append(ctx, records); err != nil {
 		return fmt.Errorf("write to the spool: %w", err)
 	}
 	return nil
+}
+
+// spooled writes trace context into the headers of a record for the spool.
+type spooled struct{ headers *[]spool.Header }
+
+// Get implements propagation.TextMapCarrier.
+func (c spooled) Get(key string) string {
+	for _, h := range *c.headers {
+		if h.Key == key {
+			return string(h.Value)
+		}
+	}
+	return ""
+}
+
+// Set implements propagation.TextMapCarrier.
+func (c spooled) Set(key, value string) {
+	*c.headers = slices.DeleteFunc(*c.headers, func(h spool.Header) bool { return h.Key == key })
+	*c.headers = append(*c.headers, spool.Header{Key: key, Value: []byte(value)})
+}
+
+// Keys implements propagation.TextMapCarrier.
+func (c spooled) Keys() []string {
+	keys := make([]string, len(*c.headers))
+	for i, h := range *c.headers {
+		keys[i] = h.Key
+	}
+	return keys
 }

@@ -3,7 +3,6 @@
 package edge
 
 import (
-	"context"
 	"net"
 	"net/http"
 	"slices"
@@ -27,19 +26,6 @@ type Request struct {
 	RemoteAddress string
 	// ReceivedAt is when the headers had been read.
 	ReceivedAt time.Time
-}
-
-type requestKey struct{}
-
-// WithRequest puts a request into a context.
-func WithRequest(ctx context.Context, r *Request) context.Context {
-	return context.WithValue(ctx, requestKey{}, r)
-}
-
-// RequestFrom takes it out; nil: the call did not come over HTTP.
-func RequestFrom(ctx context.Context) *Request {
-	r, _ := ctx.Value(requestKey{}).(*Request)
-	return r
 }
 
 // NewRequest describes r, whose body was read already.
@@ -83,23 +69,42 @@ func ValidURL(url string) string {
 
 // headerLines lists the headers. net/http takes Host out of them; signatures may cover it.
 func headerLines(r *http.Request) []*eventv1.Header {
-	names := make([]string, 0, len(r.Header))
-	count := 1
+	var room [24]string
+	names, count, size := room[:0], 1, len(r.Host)
 	for name, values := range r.Header {
 		names = append(names, name)
 		count += len(values)
+		for _, v := range values {
+			size += len(v)
+		}
 	}
 	slices.Sort(names) // a map has no order; at least it is always the same
-	lines := make([]*eventv1.Header, 0, count)
+	// One piece of memory for all lines and one for all values: a request has about ten.
+	b := lineBuilder{lines: make([]eventv1.Header, count), values: make([]byte, 0, size), list: make([]*eventv1.Header, 0, count)}
 	if r.Host != "" {
-		lines = append(lines, &eventv1.Header{Name: "Host", Value: []byte(r.Host)})
+		b.add("Host", r.Host)
 	}
 	for _, name := range names {
 		for _, value := range r.Header[name] {
-			lines = append(lines, &eventv1.Header{Name: name, Value: []byte(value)})
+			b.add(name, value)
 		}
 	}
-	return lines
+	return b.list
+}
+
+// lineBuilder lays header lines out in memory that was counted before.
+type lineBuilder struct {
+	lines  []eventv1.Header
+	values []byte
+	list   []*eventv1.Header
+}
+
+func (b *lineBuilder) add(name, value string) {
+	start := len(b.values)
+	b.values = append(b.values, value...)
+	line := &b.lines[len(b.list)]
+	line.Name, line.Value = name, b.values[start:len(b.values):len(b.values)]
+	b.list = append(b.list, line)
 }
 
 func host(address string) string {

@@ -2,24 +2,30 @@ package rpc
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/fullstorydev/grpchan/inprocgrpc"
 	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
 // callTimeout bounds a call whose context has no nearer deadline; between processes the service configuration says the same.
 const callTimeout = 10 * time.Second
 
 // Local is a connection to the services that are registered in the same process. Calls go through the server's interceptors
-// and are traced and counted as those over the network, but messages are copied instead of being encoded, framed and decoded.
+// and are traced and counted as those over the network, but messages are handed over instead of being encoded, framed and
+// decoded. Each side has a message of its own, whose parts (bytes, lists, messages inside) are shared with the other side: a
+// request's parts belong to both from the call on and are not changed by either, an answer's parts belong to the caller.
 type Local struct{ channel *inprocgrpc.Channel }
 
 var _ grpc.ClientConnInterface = Local{}
 
 func newLocal(interceptor grpc.UnaryServerInterceptor, opts ...otelgrpc.Option) Local {
 	return Local{(&inprocgrpc.Channel{}).
+		WithCloner(handover{}).
 		WithServerUnaryInterceptor(interceptor).
 		WithServerStatsHandler(otelgrpc.NewServerHandler(opts...)).
 		WithClientStatsHandler(otelgrpc.NewClientHandler(opts...))}
@@ -35,6 +41,37 @@ func (l Local) Invoke(ctx context.Context, method string, args, reply any, opts 
 // NewStream implements grpc.ClientConnInterface.
 func (l Local) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 	return l.channel.NewStream(ctx, desc, method, opts...)
+}
+
+// handover passes messages on without copying what they hold.
+type handover struct{}
+
+var _ inprocgrpc.Cloner = handover{}
+
+// Copy implements inprocgrpc.Cloner.
+func (handover) Copy(out, in any) error {
+	to, ok := out.(proto.Message)
+	from, same := in.(proto.Message)
+	if !ok || !same || to.ProtoReflect().Descriptor() != from.ProtoReflect().Descriptor() {
+		return fmt.Errorf("a message of type %T cannot be handed over as %T", in, out)
+	}
+	proto.Reset(to)
+	dst, src := to.ProtoReflect(), from.ProtoReflect()
+	src.Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
+		dst.Set(field, value)
+		return true
+	})
+	dst.SetUnknown(src.GetUnknown())
+	return nil
+}
+
+// Clone implements inprocgrpc.Cloner for streams, whose senders may use a message again.
+func (handover) Clone(in any) (any, error) {
+	m, ok := in.(proto.Message)
+	if !ok {
+		return nil, fmt.Errorf("%T is not a message", in)
+	}
+	return proto.Clone(m), nil
 }
 
 // chain calls interceptors from the first to the last, and then the handler.

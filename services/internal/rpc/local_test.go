@@ -119,7 +119,7 @@ func TestACallInsideTheProcessEndsByItselfWithoutADeadline(t *testing.T) {
 	})
 }
 
-func TestAServiceInTheProcessGetsACopyAndContinuesTheTrace(t *testing.T) {
+func TestAServiceHasAMessageOfItsOwnAndContinuesTheTrace(t *testing.T) {
 	spans := tracetest.NewInMemoryExporter()
 	tel := telemetry.Telemetry{Logger: slog.New(slog.DiscardHandler), MeterProvider: noop.NewMeterProvider(), TracerProvider: sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans))}
 	d := &dedupe{}
