@@ -41,8 +41,16 @@ func (s *Service) drain(ctx context.Context) {
 			s.tel.Logger.Error("the spool could not remember what was sent; it will be sent again after a restart", "error", err)
 		}
 		s.meters.drained(ctx, len(batch.Records))
-		pause(ctx, s.cfg.DrainInterval-s.now().Sub(started))
+		took := s.now().Sub(started)
+		s.deps.Rest(ctx, patience(s.spool.Stats(), took))
+		pause(ctx, s.cfg.DrainInterval-took)
 	}
+}
+
+// patience is for how much work the drain rests: the fuller the spool, the less, because a full one sends deliveries away. From
+// a third on it does not give way any more.
+func patience(st spool.Stats, took time.Duration) time.Duration {
+	return time.Duration(float64(took) * max(0, 1-3*float64(st.Bytes)/float64(st.MaxBytes)))
 }
 
 // produceDrained tries until Kafka has the records; false: ctx ended first. The pauses have full jitter, so that many gateways

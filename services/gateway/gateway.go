@@ -52,6 +52,8 @@ type Deps struct {
 	Telemetry  telemetry.Telemetry
 	// OpenAPI is served at /openapi.json; nil: nothing is.
 	OpenAPI []byte
+	// Rest lets the drain of the spool give way to requests, after a piece of work that took so long; nil: it does not.
+	Rest func(ctx context.Context, took time.Duration)
 	// Now is the clock; nil: time.Now.
 	Now func() time.Time
 }
@@ -115,6 +117,9 @@ func New(deps Deps, cfg Config) (*Service, error) {
 	}
 	if deps.Now == nil {
 		deps.Now = time.Now
+	}
+	if deps.Rest == nil {
+		deps.Rest = func(context.Context, time.Duration) {}
 	}
 	s := &Service{
 		deps: deps, cfg: cfg, tel: deps.Telemetry.Named("gateway"), tracer: deps.Telemetry.Tracer(scope), propagator: telemetry.Propagator(), now: deps.Now,

@@ -75,7 +75,7 @@ func initGateway(_ context.Context, m *Mesh) error {
 		Verifier: verifierv1.NewVerifierServiceClient(conn["verifier"]), Dedupe: dedupev1.NewDedupeServiceClient(conn["dedupe"]),
 		Sequencer: sequencerv1.NewSequencerServiceClient(conn["sequencer"]), Embedder: embedderv1.NewEmbedderServiceClient(conn["embedder"]),
 		Knowledge: embedderv1.NewKnowledgeServiceClient(conn["embedder"]), Reconciler: reconcilerv1.NewReconcilerServiceClient(conn["reconciler"]),
-		Producer: m.producer(), Telemetry: m.tel, OpenAPI: gen.OpenAPI, Now: m.opts.Now,
+		Producer: m.log, Telemetry: m.tel, OpenAPI: gen.OpenAPI, Rest: m.pacer.Rest, Now: m.opts.Now,
 	}, cfg)
 	if err != nil {
 		return err
@@ -91,28 +91,6 @@ func initGateway(_ context.Context, m *Mesh) error {
 	server := gateway.NewHTTPServer(m.pacer.Handler(handler), gateway.ServerConfig{ReadTimeout: m.cfg.HTTP.ReadTimeout, Logger: m.tel.Logger})
 	m.edge = append(m.edge, task{"http", func(ctx context.Context) error { return serveHTTP(ctx, server, m.listeners.http) }})
 	return nil
-}
-
-// producer is how the gateway writes to Kafka. Draining the spool is background work: the answers do not wait for it.
-func (m *Mesh) producer() gateway.Producer {
-	if m.cfg.Gateway.Durability == string(gateway.DurabilitySpool) {
-		return pacedProducer{m.log, m.pacer.Rest}
-	}
-	return m.log
-}
-
-// pacedProducer rests after each write.
-type pacedProducer struct {
-	gateway.Producer
-	rest func(context.Context, time.Duration)
-}
-
-// Produce implements gateway.Producer.
-func (p pacedProducer) Produce(ctx context.Context, outputs []stage.Output) error {
-	began := time.Now()
-	err := p.Producer.Produce(ctx, outputs)
-	p.rest(ctx, time.Since(began))
-	return err
 }
 
 // serveHTTP serves until ctx ends, then lets requests in work end.

@@ -13,10 +13,10 @@ import (
 const (
 	// busyAt is how many requests at once make the process busy. Fewer are answered at full speed anyway.
 	busyAt = 8
-	// restFactor is how long background work rests for what it worked: all of it together keeps a tenth of the time.
-	restFactor = 9
+	// restFactor is how long background work rests for what it worked: all of it together keeps a twentieth of the time.
+	restFactor = 19
 	// longestRest bounds one rest, so that the background never stands still.
-	longestRest = 500 * time.Millisecond
+	longestRest = time.Second
 	// look is how often a resting worker looks whether the burst is over.
 	look = 5 * time.Millisecond
 	// linger is how long a burst is believed to go on: a group commit answers everybody at once, and the next requests come

@@ -32,7 +32,7 @@ func TestTheBackgroundRestsOnlyWhileThereAreRequests(t *testing.T) {
 			t.Errorf("rested %s although nothing is to be done", d)
 		}
 		leave := crowd(p, busyAt)
-		if d := rest(t.Context(), 10*time.Millisecond); d < 85*time.Millisecond || d > 100*time.Millisecond {
+		if d := rest(t.Context(), 10*time.Millisecond); d < 185*time.Millisecond || d > 200*time.Millisecond {
 			t.Errorf("rested %s for 10 ms of work", d)
 		}
 		if d := rest(t.Context(), time.Hour); d > longestRest+look {
