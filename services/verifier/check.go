@@ -34,7 +34,7 @@ func Check(src config.Source) iter.Seq2[string, error] {
 			if secret.Value == "" {
 				continue
 			}
-			if err := compiled.CheckSecret(secret.Value); err != nil && !yield(fmt.Sprintf("secrets[%d].value", i), err) {
+			if err := compiled.CheckSecret(preset.Secret{Value: secret.Value, Kind: secret.Kind}); err != nil && !yield(fmt.Sprintf("secrets[%d].value", i), err) {
 				return
 			}
 		}

@@ -26,36 +26,56 @@ var Formats = map[string]eventv1.ContentFormat{
 	"confluence-storage": eventv1.ContentFormat_CONTENT_FORMAT_CONFLUENCE_STORAGE, "plain": eventv1.ContentFormat_CONTENT_FORMAT_PLAIN,
 }
 
+// made is an event with what hangs on it, so that one allocation does for all.
+type made struct {
+	event    eventv1.Event
+	content  eventv1.Content
+	occurred timestamppb.Timestamp
+	sequence int64
+	hash     [32]byte
+}
+
 // event is what travels through the mesh.
-func (s *source) event(req *verifierv1.VerifyRequest, r *preset.Request, ev preset.Event, proof preset.Authentic) *eventv1.Event {
-	out := &eventv1.Event{
-		Source: s.cfg.Name, DocumentId: ev.DocumentID, Action: actions[ev.Action], IdempotencyKey: ev.IdempotencyKey, ContentHash: ev.Hash[:],
-		Ordering: orderings[ev.Ordering], Sequence: ev.Sequence, Version: ev.Version, ReceivedAt: req.GetReceivedAt(),
-		Origin: eventv1.Origin_ORIGIN_WEBHOOK, Preset: s.preset.Name, SecretIndex: int32(proof.Secret), Assurance: assurance(proof.Assurance),
-		Payload: req.GetBody(), ContentType: r.ContentType(),
-		DedupeTtlSeconds: int64(s.cfg.Dedupe.TTL.Seconds()), GapTimeoutMs: s.cfg.Ordering.GapTimeout.Milliseconds(),
+func (s *source) event(req *verifierv1.VerifyRequest, r *preset.Request, ev *preset.Event, proof preset.Proof) *eventv1.Event {
+	m := &made{hash: ev.Hash, sequence: ev.Sequence}
+	out := &m.event
+	out.Source, out.DocumentId, out.Action, out.IdempotencyKey = s.cfg.Name, ev.DocumentID, actions[ev.Action], ev.IdempotencyKey
+	out.Containers, out.Version, out.Ordering = ev.Containers, ev.Version, orderings[ev.Ordering]
+	out.ReceivedAt, out.Origin, out.Preset = req.GetReceivedAt(), eventv1.Origin_ORIGIN_WEBHOOK, s.preset.Name
+	out.SecretIndex, out.Assurance, out.ContentType = int32(max(proof.Secret, 0)), assurances[proof.Assurance], r.ContentType()
+	out.DedupeTtlSeconds, out.GapTimeoutMs = int64(s.cfg.Dedupe.TTL.Seconds()), s.cfg.Ordering.GapTimeout.Milliseconds()
+	if ev.Hashed {
+		out.ContentHash = m.hash[:]
+	}
+	if ev.Sequenced {
+		out.Sequence = &m.sequence
+	} else {
+		out.Ordering = eventv1.OrderingMode_ORDERING_MODE_ARRIVAL // without a position nothing proves the order
 	}
 	if !ev.OccurredAt.IsZero() {
-		out.OccurredAt = timestamppb.New(ev.OccurredAt)
+		m.occurred.Seconds, m.occurred.Nanos = ev.OccurredAt.Unix(), int32(ev.OccurredAt.Nanosecond())
+		out.OccurredAt = &m.occurred
 	}
-	if ev.Sequence == nil && out.Ordering != eventv1.OrderingMode_ORDERING_MODE_ARRIVAL {
-		// Without a position nothing proves the order.
-		out.Ordering = eventv1.OrderingMode_ORDERING_MODE_ARRIVAL
+	// What only the sender vouches for could have been altered on the way: its content is fetched, never trusted. So is a
+	// deletion, where the source can be asked: it answers that the document is gone.
+	trusted := proof.Assurance == "body"
+	if !trusted && s.fetches && out.GetAction() == eventv1.Action_ACTION_DELETED {
+		out.Action = eventv1.Action_ACTION_UPDATED
 	}
-	// What only the sender vouches for could have been altered on the way: its content is fetched, never trusted.
-	inline := ev.Inline && proof.Assurance == "body"
-	out.Content = &eventv1.Content{Inline: inline, Title: ev.Title, Url: ev.URL, Format: Formats[ev.Format]}
-	if inline {
-		out.Content.Text = ev.Text
-		out.Payload = nil // the content is what the payload is kept for
+	c := &m.content
+	out.Content = c
+	c.Inline, c.Title, c.Url, c.Format = ev.Inline && trusted, strings.ToValidUTF8(ev.Title, "\uFFFD"), ev.URL, Formats[ev.Format]
+	switch {
+	case c.GetInline():
+		c.Text = ev.Text // the content is what the payload is kept for
+	case ev.Payload != nil:
+		out.Payload = ev.Payload
+	default:
+		out.Payload = r.Payload()
 	}
-	out.Content.Title = strings.ToValidUTF8(out.Content.Title, "\uFFFD")
 	return out
 }
 
-func assurance(name string) eventv1.Assurance {
-	if name == "body" {
-		return eventv1.Assurance_ASSURANCE_BODY
-	}
-	return eventv1.Assurance_ASSURANCE_SENDER
+var assurances = map[string]eventv1.Assurance{
+	"body": eventv1.Assurance_ASSURANCE_BODY, "sender": eventv1.Assurance_ASSURANCE_SENDER, "none": eventv1.Assurance_ASSURANCE_NONE,
 }

@@ -39,7 +39,7 @@ type ExplainedAnswer struct {
 
 // Explain judges one request by exactly the verifier's code. A zero time leaves the freshness of timestamps unchecked.
 func Explain(src config.Source, req *verifierv1.VerifyRequest, at time.Time) (Explanation, error) {
-	all, err := presets.Load()
+	all, err := presets.Load("")
 	if err != nil {
 		return Explanation{}, err
 	}

@@ -3,12 +3,9 @@ package verifier
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 
-	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/metric"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -22,16 +19,15 @@ import (
 // Service is the verifier's gRPC API.
 type Service struct {
 	verifierv1.UnimplementedVerifierServiceServer
-	sources  map[string]*source
-	presets  map[string]*preset.Preset
-	now      func() time.Time
-	verdicts metric.Int64Counter
-	secrets  metric.Int64Counter
+	sources map[string]*source
+	presets *presets.Set
+	now     func() time.Time
+	meters  *meters
 }
 
 // New checks the sources' configuration, all at once, and returns a verifier for them.
 func New(sources []config.Source, tel telemetry.Telemetry, now func() time.Time) (*Service, error) {
-	all, err := presets.Load()
+	all, err := presets.Load("")
 	if err != nil {
 		return nil, err
 	}
@@ -45,10 +41,7 @@ func New(sources []config.Source, tel telemetry.Telemetry, now func() time.Time)
 		}
 		s.sources[cfg.Name] = compiled
 	}
-	meter := tel.Meter("github.com/hookmesh/hookmesh/services/verifier")
-	s.verdicts, err = meter.Int64Counter("hookmesh.verifier.verdicts", metric.WithDescription("Verdicts, by source, verdict and code."))
-	errs = append(errs, err)
-	s.secrets, err = meter.Int64Counter("hookmesh.verifier.secret_used", metric.WithDescription("Which secret matched, by source: an old one that is no longer used can go."))
+	s.meters, err = newMeters(tel)
 	errs = append(errs, err)
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
@@ -102,19 +95,18 @@ func (s *Service) one(ctx context.Context, req *verifierv1.VerifyRequest) *verif
 		return &verifierv1.VerifyResponse{Verdict: verifierv1.Verdict_VERDICT_UNKNOWN_SOURCE, Code: "UNKNOWN_SOURCE", SecretIndex: -1}
 	}
 	res := src.judge(req, s.now(), false)
-	s.verdicts.Add(ctx, 1, metric.WithAttributes(attribute.String("source", src.cfg.Name),
-		attribute.String("verdict", verdictName(res.GetVerdict())), attribute.String("code", res.GetCode())))
-	if res.GetSecretIndex() >= 0 {
-		s.secrets.Add(ctx, 1, metric.WithAttributes(attribute.String("source", src.cfg.Name), attribute.Int("secret", int(res.GetSecretIndex()))))
-	}
+	s.meters.count(ctx, src.cfg.Name, res, "")
 	return res
 }
 
 // ListPresets implements the API.
 func (s *Service) ListPresets(context.Context, *verifierv1.ListPresetsRequest) (*verifierv1.ListPresetsResponse, error) {
 	res := &verifierv1.ListPresetsResponse{}
-	for _, name := range presets.Names(s.presets) {
-		p := s.presets[name]
+	for _, name := range s.presets.Names() {
+		p, err := s.presets.Get(name)
+		if err != nil {
+			return nil, err
+		}
 		res.Presets = append(res.Presets, &verifierv1.PresetSummary{Name: name, Description: p.Description, Confidence: p.Confidence})
 	}
 	return res, nil
@@ -127,13 +119,9 @@ func verdictName(v verifierv1.Verdict) string {
 
 // PresetNamed finds a preset that hookmesh knows.
 func PresetNamed(name string) (*preset.Preset, error) {
-	all, err := presets.Load()
+	all, err := presets.Load("")
 	if err != nil {
 		return nil, err
 	}
-	p, ok := all[name]
-	if !ok {
-		return nil, fmt.Errorf("there is no preset %q; there are %s", name, strings.Join(names(all), ", "))
-	}
-	return p, nil
+	return all.Get(name)
 }

@@ -5,40 +5,33 @@ package verifier
 import (
 	"errors"
 	"fmt"
-	"net/http"
-	"net/url"
-	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	eventv1 "github.com/hookmesh/hookmesh/gen/hookmesh/event/v1"
 	verifierv1 "github.com/hookmesh/hookmesh/gen/hookmesh/verifier/v1"
 	"github.com/hookmesh/hookmesh/services/internal/config"
-	"github.com/hookmesh/hookmesh/services/internal/expr"
 	"github.com/hookmesh/hookmesh/services/verifier/preset"
+	"github.com/hookmesh/hookmesh/services/verifier/presets"
 )
 
 // source is a configured source, ready to judge.
 type source struct {
-	cfg     config.Source
-	preset  *preset.Compiled
-	secrets []preset.Secret
+	cfg    config.Source
+	preset *preset.Compiled
+	keys   *preset.Keys
+	// accepted[i] is the reason of an acceptance by secret i.
+	accepted []string
+	// fetches says that a document's content can be fetched from the source.
+	fetches bool
 }
 
 // compileSource checks a source's configuration. All that is wrong is reported at once, without secrets.
-func compileSource(s config.Source, presets map[string]*preset.Preset) (*source, error) {
-	p, ok := presets[s.Preset]
-	if !ok {
-		return nil, fmt.Errorf("source %s: there is no preset %q; there are %s", s.Name, s.Preset, strings.Join(names(presets), ", "))
-	}
+func compileSource(s config.Source, all *presets.Set) (*source, error) {
 	var errs []error
 	fail := func(err error) { errs = append(errs, fmt.Errorf("source %s: %w", s.Name, err)) }
-	with, err := p.With(s.Settings)
-	if err != nil {
-		fail(err)
-		with = p
-	}
-	c, err := with.Compile(preset.Overrides{
+	c, err := all.Compile(s.Preset, s.Settings, preset.Overrides{
 		Inline: s.Content.Inline, Title: inlineOnly(s, s.Content.Title), URL: inlineOnly(s, s.Content.URL), Format: s.Content.Format,
 		Ordering: s.Ordering.Mode, Sequence: s.Ordering.Sequence,
 	})
@@ -46,16 +39,20 @@ func compileSource(s config.Source, presets map[string]*preset.Preset) (*source,
 		fail(err)
 		return nil, errors.Join(errs...)
 	}
-	out := &source{cfg: s, preset: c}
+	out := &source{cfg: s, preset: c, fetches: s.Content.Fetch != ""}
+	var secrets []preset.Secret
 	for i, secret := range s.Secrets {
-		if err := c.CheckSecret(secret.Value); err != nil {
+		made := preset.Secret{Value: secret.Value, NotAfter: secret.NotAfter, Kind: secret.Kind, For: secret.For}
+		if err := c.CheckSecret(made); err != nil {
 			fail(fmt.Errorf("secrets[%d]: %w", i, err))
 		}
-		out.secrets = append(out.secrets, preset.Secret{Value: secret.Value, NotAfter: secret.NotAfter})
+		secrets = append(secrets, made)
+		out.accepted = append(out.accepted, fmt.Sprintf("authentic by secret %d", i))
 	}
-	if len(s.Secrets) == 0 {
-		fail(errors.New("it has no secrets, so that nothing could be proven authentic"))
+	if len(s.Secrets) == 0 && !s.Unsigned && !c.Captures() {
+		fail(errors.New("it has no secrets, so that nothing could be proven authentic; say `unsigned: true` if that is meant"))
 	}
+	out.keys = c.Prepare(secrets)
 	return out, errors.Join(errs...)
 }
 
@@ -67,96 +64,138 @@ func inlineOnly(s config.Source, expression string) string {
 	return expression
 }
 
-func names(presets map[string]*preset.Preset) []string {
-	var all []string
-	for n := range presets {
-		all = append(all, n)
-	}
-	slices.Sort(all)
-	return all
+// judgement is the memory that one delivery is judged in.
+type judgement struct {
+	request preset.Request
+	meaning preset.Meaning
 }
 
-// request turns a call into what presets judge.
-func (s *source) request(req *verifierv1.VerifyRequest) (*preset.Request, *expr.Input) {
-	header := http.Header{}
-	for _, h := range req.GetHeaders() {
-		header.Add(h.GetName(), string(h.GetValue()))
+var judgements = sync.Pool{New: func() any { return &judgement{} }}
+
+// signedURL is the URL that signatures cover: the source's public one with the query of the request, else the request's.
+func (s *source) signedURL(target string) string {
+	public := s.cfg.PublicURL
+	if public == "" {
+		return target
 	}
-	r := &preset.Request{Method: req.GetMethod(), URL: req.GetUrl(), Header: header, Body: req.GetBody(), Query: map[string]string{}}
-	if u, err := url.Parse(req.GetUrl()); err == nil {
-		for k, v := range u.Query() {
-			r.Query[k] = v[0]
-		}
-		if s.cfg.PublicURL != "" {
-			r.URL = s.cfg.PublicURL
-			if u.RawQuery != "" && !strings.Contains(r.URL, "?") {
-				r.URL += "?" + u.RawQuery
-			}
-		}
+	if _, query, ok := strings.Cut(target, "?"); ok && query != "" && !strings.Contains(public, "?") {
+		return public + "?" + query
 	}
-	in := &expr.Input{Headers: make(map[string]string, len(header)), Query: r.Query, Method: r.Method, URL: r.URL}
-	for name := range header {
-		in.Headers[strings.ToLower(name)] = strings.ToValidUTF8(header.Get(name), "\uFFFD")
-	}
-	if in.Headers["content-type"] == "" {
-		in.Headers["content-type"] = ""
-	}
-	return r, in
+	return public
 }
 
-// judge decides on one delivery.
+// judge decides on one delivery. skipFreshness leaves the age of its timestamp unchecked.
 func (s *source) judge(req *verifierv1.VerifyRequest, now time.Time, skipFreshness bool) *verifierv1.VerifyResponse {
-	r, in := s.request(req)
-	proof, refusal := s.preset.Authenticate(r, in, s.secrets, now, skipFreshness)
-	res := &verifierv1.VerifyResponse{SecretIndex: -1, Preset: s.preset.Name}
+	res, _ := s.decide(req, now, skipFreshness)
+	return res
+}
+
+// decide judges one delivery. captured is a secret that the provider handed over: it has to be kept before the answer goes out.
+func (s *source) decide(req *verifierv1.VerifyRequest, now time.Time, skipFreshness bool) (res *verifierv1.VerifyResponse, captured string) {
+	j, _ := judgements.Get().(*judgement)
+	defer func() {
+		j.request.Free()
+		j.meaning.Reset()
+		judgements.Put(j)
+	}()
+	r := &j.request
+	r.Reset(s.preset, req.GetMethod(), s.signedURL(req.GetUrl()), req.GetHeaders(), req.GetBody())
+	r.Target(req.GetUrl())
+	res = &verifierv1.VerifyResponse{SecretIndex: -1, Preset: s.preset.Name, RedactedHeaders: s.preset.RedactedHeaders()}
+	proof, refusal := s.preset.Authenticate(r, s.keys, preset.Options{Now: now, SkipFreshness: skipFreshness, Unsigned: s.cfg.Unsigned})
+	if g := s.preset.Handshake(r, s.keys, refusal == nil, now); g != nil {
+		if refusal == nil {
+			res.SecretIndex = int32(proof.Secret)
+		}
+		return greet(res, g), g.Captured
+	}
 	if refusal != nil {
-		return s.refuse(r, in, res, refusal)
+		return s.refuse(r, res, refusal), ""
 	}
 	res.SecretIndex = int32(proof.Secret)
-	if trouble := s.preset.Decode(r, in); trouble != nil {
-		return quarantine(res, req.GetBody(), *trouble)
+	if trouble := r.Decode(); trouble != nil {
+		return s.quarantine(r, res, *trouble), ""
 	}
-	if answer := s.preset.Handshake(in, true); answer != nil {
-		return challenge(res, answer)
-	}
-	meaning := s.preset.Understand(in)
-	for _, ev := range meaning.Events {
-		res.Events = append(res.Events, s.event(req, r, ev, proof))
-	}
-	switch {
-	case len(meaning.Troubles) > 0:
-		return quarantine(res, req.GetBody(), meaning.Troubles...)
-	case meaning.Ignored != "":
-		res.Verdict, res.Code, res.Reason = verifierv1.Verdict_VERDICT_IGNORED, "IGNORED", meaning.Ignored
-	default:
-		res.Verdict, res.Code = verifierv1.Verdict_VERDICT_ACCEPTED, "ACCEPTED"
-		res.Reason = fmt.Sprintf("authentic by secret %d; %d event(s)", proof.Secret, len(res.Events))
-	}
-	return res
-}
-
-// refuse answers what is not authentic: with a handshake's answer if the provider's handshake is unsigned, else with a refusal.
-func (s *source) refuse(r *preset.Request, in *expr.Input, res *verifierv1.VerifyResponse, refusal *preset.Refusal) *verifierv1.VerifyResponse {
-	if trouble := s.preset.Decode(r, in); trouble == nil {
-		if answer := s.preset.Handshake(in, false); answer != nil {
-			return challenge(res, answer)
+	m := &j.meaning
+	s.preset.Understand(r, proof, m)
+	if len(m.Events) > 0 {
+		res.Events = make([]*eventv1.Event, len(m.Events))
+		for i := range m.Events {
+			res.Events[i] = s.event(req, r, &m.Events[i], proof)
 		}
 	}
+	s.owe(req, res, m)
+	switch {
+	case len(m.Troubles) > 0:
+		return s.quarantine(r, res, m.Troubles...), ""
+	case m.Ignored != "":
+		res.Verdict, res.Code, res.Reason = verifierv1.Verdict_VERDICT_IGNORED, "IGNORED", m.Ignored
+		res.Response = response(s.preset.Respond(preset.Ignored, r))
+	default:
+		res.Verdict, res.Code, res.Reason = verifierv1.Verdict_VERDICT_ACCEPTED, "ACCEPTED", s.reason(proof)
+		res.Response = response(s.preset.Respond(preset.Accepted, r))
+	}
+	return res, ""
+}
+
+// reason says why a delivery is accepted.
+func (s *source) reason(proof preset.Proof) string {
+	if proof.Secret >= 0 && proof.Secret < len(s.accepted) {
+		return s.accepted[proof.Secret]
+	}
+	return "nothing proves it, which the source allows"
+}
+
+// owe adds what the delivery says is to be fetched.
+func (s *source) owe(req *verifierv1.VerifyRequest, res *verifierv1.VerifyResponse, m *preset.Meaning) {
+	for _, d := range m.Debts {
+		reason := "PULL_CHANGES"
+		if d.Resync {
+			reason = "RESYNC"
+		}
+		res.Debts = append(res.Debts, &eventv1.Debt{Source: s.cfg.Name, DocumentId: d.DocumentID, Reason: reason, IncurredAt: req.GetReceivedAt()})
+	}
+}
+
+// refuse answers what is not authentic.
+func (s *source) refuse(r *preset.Request, res *verifierv1.VerifyResponse, refusal *preset.Refusal) *verifierv1.VerifyResponse {
 	res.Verdict, res.Code, res.Reason, res.Debt = verifierv1.Verdict_VERDICT_REJECTED, refusal.Code, refusal.Reason, refusal.Debt
+	res.Response = response(s.preset.Respond(preset.Rejected, r))
 	return res
 }
 
-func challenge(res *verifierv1.VerifyResponse, a *preset.Answer) *verifierv1.VerifyResponse {
+// greet answers a handshake.
+func greet(res *verifierv1.VerifyResponse, g *preset.Greeting) *verifierv1.VerifyResponse {
+	if g.Response == nil {
+		res.Verdict, res.Code, res.Reason = verifierv1.Verdict_VERDICT_IGNORED, "IGNORED", g.Ignored
+		return res
+	}
 	res.Verdict, res.Code, res.Reason = verifierv1.Verdict_VERDICT_CHALLENGE, "CHALLENGE", "the provider's handshake"
-	res.Response = &verifierv1.HttpResponse{Status: int32(a.Status), Body: a.Body,
-		Headers: []*eventv1.Header{{Name: "Content-Type", Value: []byte(a.ContentType)}}}
+	res.Response = response(g.Response)
 	return res
 }
 
-func quarantine(res *verifierv1.VerifyResponse, payload []byte, troubles ...preset.Trouble) *verifierv1.VerifyResponse {
+func response(r *preset.Response) *verifierv1.HttpResponse {
+	if r == nil {
+		return nil
+	}
+	out := &verifierv1.HttpResponse{Status: int32(r.Status), Body: r.Body}
+	for _, h := range r.Headers {
+		out.Headers = append(out.Headers, &eventv1.Header{Name: h.Name, Value: []byte(h.Value)})
+	}
+	return out
+}
+
+// quarantine keeps what is authentic but cannot be understood; what could be understood beside it goes its way.
+func (s *source) quarantine(r *preset.Request, res *verifierv1.VerifyResponse, troubles ...preset.Trouble) *verifierv1.VerifyResponse {
 	res.Verdict, res.Code, res.Reason = verifierv1.Verdict_VERDICT_QUARANTINED, troubles[0].Code, "authentic, but cannot be understood: "+troubles[0].Reason
 	for _, t := range troubles {
+		payload := t.Payload
+		if payload == nil {
+			payload = r.Payload()
+		}
 		res.Quarantined = append(res.Quarantined, &verifierv1.QuarantinedItem{Payload: payload, Code: t.Code, Reason: t.Reason})
 	}
+	res.Response = response(s.preset.Respond(preset.Quarantined, r))
 	return res
 }

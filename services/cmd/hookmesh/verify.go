@@ -137,12 +137,15 @@ func presetsCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "presets", Short: "List the providers that hookmesh knows", Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			all, err := presets.Load()
+			all, err := presets.Load("")
 			if err != nil {
 				return err
 			}
-			for _, name := range presets.Names(all) {
-				p := all[name]
+			for _, name := range all.Names() {
+				p, err := all.Get(name)
+				if err != nil {
+					return err
+				}
 				_, _ = fmt.Fprintf(cmd.OutOrStdout(), "%-20s %-12s %s\n", name, p.Confidence, p.Description)
 			}
 			return nil

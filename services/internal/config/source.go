@@ -12,6 +12,9 @@ type Source struct {
 	Settings map[string]string `yaml:"settings"`
 	// Secrets are tried in their order; several are valid at once during a rotation.
 	Secrets []Secret `yaml:"secrets"`
+	// Unsigned accepts deliveries that nothing proves, for a provider that signs nothing. Their content is always fetched.
+	// It has to be said on purpose; whoever knows the URL can then cause fetches.
+	Unsigned bool `yaml:"unsigned"`
 	// PublicURL is the URL that the provider calls, for signatures that cover it.
 	PublicURL string `yaml:"public_url"`
 	// Content says where a document's content comes from.
@@ -36,6 +39,11 @@ type Secret struct {
 	Value string `yaml:"value"`
 	// NotAfter is when it stops being accepted; zero: never.
 	NotAfter time.Time `yaml:"not_after"`
+	// Kind says what it is where a provider has several kinds (a verify token beside the signing secret), as the preset names
+	// them. Empty: the usual one. A secret of one kind is never used as another.
+	Kind string `yaml:"kind"`
+	// For is the subscription (or channel) that it is good for, where a provider has one for each. Empty: all.
+	For string `yaml:"for"`
 }
 
 // String hides the secret from every log and error.

@@ -14,7 +14,7 @@ func input(t testing.TB) *Input {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Input{Body: body, Headers: map[string]string{"x-event": "push"}, Query: map[string]string{"event": "page_updated"}, Method: "POST"}
+	return &Input{Body: body, Headers: FieldMap{"x-event": "push"}, Query: FieldMap{"event": "page_updated"}, Method: "POST"}
 }
 
 func TestExpressionsReadThePayload(t *testing.T) {

@@ -12,26 +12,31 @@ import (
 
 // unixMicros is the CEL function of that name: a time, however it is written, as microseconds since 1970.
 func unixMicros(v ref.Val) ref.Val {
-	micros, ok := toMicros(v)
+	read := fromRef(v)
+	micros, ok := read.micros()
 	if !ok {
 		return types.NewErr("not a time")
 	}
 	return types.Int(micros)
 }
 
-func toMicros(v ref.Val) (int64, bool) {
-	switch v := v.(type) {
-	case types.Int:
-		return scale(int64(v))
-	case types.Double:
-		if math.IsNaN(float64(v)) || math.Abs(float64(v)) > 1e11 {
+// micros is a value as a time in microseconds since 1970.
+func (v *value) micros() (int64, bool) {
+	switch v.kind {
+	case integer:
+		return scale(v.n)
+	case double:
+		f := v.float()
+		if math.IsNaN(f) || f < 0 || f > 1e11 {
 			return 0, false
 		}
-		return int64(math.Round(float64(v) * 1e6)), true
-	case types.Timestamp:
-		return v.UnixMicro(), true
-	case types.String:
-		return ParseMicros(string(v))
+		return int64(math.Round(f * 1e6)), true
+	case str:
+		return ParseMicros(v.s)
+	case other:
+		if t, ok := v.val.(types.Timestamp); ok {
+			return t.UnixMicro(), true
+		}
 	}
 	return 0, false
 }

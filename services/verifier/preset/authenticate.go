@@ -1,32 +1,17 @@
 package preset
 
 import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"crypto/sha1" //nolint:gosec // for RSA with SHA-1, where a sender has nothing better
+	"crypto/sha256"
 	"fmt"
-	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
-
-	"github.com/hookmesh/hookmesh/services/internal/expr"
 )
-
-// Request is one delivery.
-type Request struct {
-	Method string
-	// URL is what signatures over the URL cover: the source's public URL if it has one, else the request target.
-	URL string
-	// Header has canonical names; lines of one name stand in their order.
-	Header http.Header
-	Query  map[string]string
-	Body   []byte
-}
-
-// Secret is one configured secret.
-type Secret struct {
-	Value    string
-	NotAfter time.Time
-}
 
 // Refusal is why a delivery is not authentic.
 type Refusal struct {
@@ -36,14 +21,27 @@ type Refusal struct {
 	Reason string
 	// Debt: the signature was right but the delivery is too old, so that its content has to be fetched in another way.
 	Debt bool
+	// SentAt is the signed time of sending of a refusal that is a debt.
+	SentAt time.Time
 }
 
-// Authentic is the proof of a delivery.
-type Authentic struct {
-	// Secret is the number of the secret that matched.
+// Proof is the proof of a delivery.
+type Proof struct {
+	// Secret is the number of the secret that matched; -1: none was needed.
 	Secret int
-	// Assurance is body or sender.
+	// Assurance is body, sender or none.
 	Assurance string
+	// SentAt is the signed time of sending; zero if the signature covers none.
+	SentAt time.Time
+}
+
+// Options are how a delivery is judged.
+type Options struct {
+	Now time.Time
+	// SkipFreshness leaves the age of the timestamp unchecked.
+	SkipFreshness bool
+	// Unsigned accepts what proves nothing, if the preset has no better way: the source says so on purpose.
+	Unsigned bool
 }
 
 // Refusal codes.
@@ -59,177 +57,279 @@ const (
 	CodeTimestampStale     = "TIMESTAMP_STALE"
 	CodeTimestampFuture    = "TIMESTAMP_FUTURE"
 	CodeIDMissing          = "ID_MISSING"
+	CodeClaim              = "CLAIM_MISMATCH"
+	CodeRequirement        = "REQUIREMENT_NOT_MET"
 )
 
 // rank orders refusals: the one that came furthest tells most.
-var rank = []string{CodeNoSecret, CodeSignatureMissing, CodeIDMissing, CodeTimestampMissing, CodeTimestampMalformed, CodeSignatureMalformed, CodeSignatureMismatch, CodeSecretExpired, CodeTimestampFuture, CodeTimestampStale}
+var rank = []string{
+	CodeNoSecret, CodeSignatureMissing, CodeIDMissing, CodeTimestampMissing, CodeTimestampMalformed, CodeSignatureMalformed,
+	CodeSignatureMismatch, CodeSecretExpired, CodeClaim, CodeRequirement, CodeTimestampFuture, CodeTimestampStale,
+}
 
-// Authenticate proves a delivery or says why it is refused. skipFreshness leaves the age of the timestamp unchecked.
-func (c *Compiled) Authenticate(req *Request, in *expr.Input, secrets []Secret, now time.Time, skipFreshness bool) (Authentic, *Refusal) {
-	if !slices.Contains(c.methods, req.Method) {
-		return Authentic{}, &Refusal{Code: CodeMethod, Reason: fmt.Sprintf("%s uses %s, not %s", c.Name, strings.Join(c.methods, " or "), req.Method)}
+// Authenticate proves a delivery or says why it is refused.
+func (c *Compiled) Authenticate(r *Request, keys *Keys, o Options) (Proof, *Refusal) {
+	if !slices.Contains(c.methods, r.Method) {
+		return Proof{}, &Refusal{Code: CodeMethod, Reason: fmt.Sprintf("%s uses %s, not %s", c.Name, strings.Join(c.methods, " or "), r.Method)}
 	}
-	best := &Refusal{Code: CodeNoSecret, Reason: fmt.Sprintf("the source has no secret that fits preset %s", c.Name)}
+	var best *Refusal
 	for i := range c.variants {
 		v := &c.variants[i]
-		if v.when.Defined() && !v.when.Bool(in) {
+		if v.Algorithm == "none" && !o.Unsigned || v.when.Defined() && !v.when.Bool(&r.in) {
 			continue
 		}
-		ok, refusal := v.authenticate(req, secrets, now, skipFreshness)
+		proof, refusal := v.authenticate(r, keys, keys.keys[i], o)
 		if refusal == nil {
-			return ok, nil
+			return proof, nil
 		}
-		if slices.Index(rank, refusal.Code) >= slices.Index(rank, best.Code) {
+		if best == nil || slices.Index(rank, refusal.Code) >= slices.Index(rank, best.Code) {
 			best = refusal
 		}
 	}
-	return Authentic{}, best
+	if o.Unsigned && keys.Pending() {
+		return Proof{Secret: -1, Assurance: "none"}, nil
+	}
+	if best == nil {
+		best = &Refusal{Code: CodeNoSecret, Reason: fmt.Sprintf("the source has no secret that fits preset %s, or the request has nothing of what it signs with", c.Name)}
+	}
+	return Proof{}, best
 }
 
 // authenticate tries one variant: all its signatures with all secrets. The age is looked at last, so that only what is
 // authentic can become a debt.
-func (v *variant) authenticate(req *Request, secrets []Secret, now time.Time, skipFreshness bool) (Authentic, *Refusal) {
-	signatures, refusal := v.signatures(req)
+func (v *variant) authenticate(r *Request, keys *Keys, prepared []key, o Options) (Proof, *Refusal) {
+	switch v.Algorithm {
+	case "none":
+		return Proof{Secret: -1, Assurance: "none"}, v.required(r)
+	case "each":
+		return v.each(r, keys, prepared, o)
+	case "jwt":
+		return v.token(r, keys, prepared, o)
+	}
+	in := messageInput{Request: r}
+	if refusal := v.signatures(r); refusal != nil {
+		return Proof{}, refusal
+	}
+	at, refusal := v.stamp(r, &in)
 	if refusal != nil {
-		return Authentic{}, refusal
+		return Proof{}, refusal
 	}
-	stamp, refusal := v.timestamp(req)
+	if v.ID != "" {
+		if in.id, _ = r.Header(v.ID); in.id == "" {
+			return Proof{}, &Refusal{Code: CodeIDMissing, Reason: fmt.Sprintf("the header %s, which the signature covers, is missing", v.ID)}
+		}
+	}
+	s, refusal := v.match(r, keys, prepared, o, func(k *key) bool { return v.proves(r, k, &in) })
 	if refusal != nil {
-		return Authentic{}, refusal
+		return Proof{}, refusal
 	}
-	if v.ID != "" && req.Header.Get(v.ID) == "" {
-		return Authentic{}, &Refusal{Code: CodeIDMissing, Reason: fmt.Sprintf("the header %s, which the signature covers, is missing", v.ID)}
+	if refusal := v.required(r); refusal != nil {
+		return Proof{}, refusal
 	}
-	message := v.message(req, stamp)
+	if refusal := v.fresh(at, o.Now); refusal != nil && !o.SkipFreshness {
+		return Proof{}, refusal
+	}
+	if v.Timestamp == nil || v.Timestamp.Unsigned {
+		at = time.Time{}
+	}
+	return Proof{Secret: s, Assurance: v.Assurance, SentAt: at}, nil
+}
+
+// match finds the secret that proves the delivery. The one that did so last is tried first.
+func (v *variant) match(r *Request, keys *Keys, prepared []key, o Options, proves func(*key) bool) (int, *Refusal) {
 	expired, tried := -1, 0
-	for i, secret := range secrets {
-		key, err := v.Key.key(secret.Value)
-		if err != nil {
+	first := int(keys.last.Load())
+	for n := range prepared {
+		i := n
+		switch {
+		case first >= len(prepared):
+		case n == 0:
+			i = first
+		case n <= first:
+			i = n - 1
+		}
+		k := &prepared[i]
+		if k.err != nil {
 			continue
 		}
 		tried++
-		for _, s := range signatures {
-			if !v.check(key, message, s) {
-				continue
-			}
-			if !secret.NotAfter.IsZero() && now.After(secret.NotAfter) {
-				expired = i
-				continue
-			}
-			if refusal := v.fresh(stamp, now); refusal != nil && !skipFreshness {
-				return Authentic{}, refusal
-			}
-			return Authentic{Secret: i, Assurance: v.Assurance}, nil
+		if !proves(k) {
+			continue
 		}
+		if end := keys.secrets[i].NotAfter; !end.IsZero() && o.Now.After(end) {
+			expired = i
+			continue
+		}
+		if i != first {
+			keys.last.Store(int32(i))
+		}
+		return i, nil
 	}
+	return -1, v.mismatch(r, keys, expired, tried)
+}
+
+// mismatch says why no secret proved the delivery.
+func (v *variant) mismatch(r *Request, keys *Keys, expired, tried int) *Refusal {
 	switch {
 	case expired >= 0:
-		return Authentic{}, &Refusal{Code: CodeSecretExpired, Reason: fmt.Sprintf("the signature was made with secret %d, which was valid until %s", expired, secrets[expired].NotAfter.UTC().Format(time.RFC3339))}
+		return &Refusal{Code: CodeSecretExpired, Reason: fmt.Sprintf("the signature was made with secret %d, which was valid until %s", expired, keys.secrets[expired].NotAfter.UTC().Format(time.RFC3339))}
 	case tried == 0:
-		return Authentic{}, &Refusal{Code: CodeNoSecret, Reason: fmt.Sprintf("none of the source's %d secrets can be a key for %s", len(secrets), v.Algorithm)}
+		return &Refusal{Code: CodeNoSecret, Reason: fmt.Sprintf("none of the source's %d secrets can be a key for %s", len(keys.secrets), v.Algorithm)}
+	case v.Algorithm == "token" || v.Algorithm == "basic" || v.Algorithm == "each":
+		return &Refusal{Code: CodeSignatureMismatch, Reason: fmt.Sprintf("the credential in %s is none of the source's %d secrets", v.signature.place(), tried)}
 	}
-	return Authentic{}, &Refusal{Code: CodeSignatureMismatch, Reason: fmt.Sprintf(
-		"the signature in %s does not fit the request under any of %d secrets (%s; the body has %d bytes): check the secret, and that nothing on the way changes the body",
-		v.Signature.Header, tried, v.Algorithm, len(req.Body))}
+	return &Refusal{Code: CodeSignatureMismatch, Reason: fmt.Sprintf(
+		"the signature in %s does not fit the request under any of %d secrets (%s over %s; the body has %d bytes): check the secret, and that nothing on the way changes the body%s",
+		v.signature.place(), tried, v.Algorithm, v.Message, len(r.Body), v.urlHint())}
+}
+
+// urlHint names what else may be wrong where the address is signed.
+func (v *variant) urlHint() string {
+	if strings.Contains(v.Message, "{url") || strings.Contains(v.Message, "{path}") || strings.Contains(v.Message, "{host}") {
+		return "; the signature covers the address, so public_url must be exactly the one that the provider calls"
+	}
+	return ""
+}
+
+// proves checks all signatures of the request with one key.
+func (v *variant) proves(r *Request, k *key, in *messageInput) bool {
+	in.secret = k.raw
+	for i := range v.messages {
+		body := r.message(&v.messages[i], in)
+		var proof []byte
+		switch {
+		case k.hmac != nil:
+			r.digest = k.hmac.sum(r.digest[:0], body)
+			proof = r.digest
+		case v.hash != nil:
+			r.digest = v.hash.sum(r.digest[:0], body)
+			proof = r.digest
+		}
+		for _, signature := range r.proofs {
+			if v.fits(k, proof, body, signature) {
+				r.signed = body
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// message builds what is signed, in the request's own memory.
+func (r *Request) message(m *message, in *messageInput) []byte {
+	if m.whole {
+		return r.Body
+	}
+	r.buffer = m.build(r.buffer[:0], in)
+	return r.buffer
+}
+
+// fits checks one signature. Everything is compared in constant time.
+func (v *variant) fits(k *key, proof, message, signature []byte) bool {
+	switch {
+	case proof != nil:
+		return same(proof, signature)
+	case v.Algorithm == "token" || v.Algorithm == "basic":
+		return sameText(k.raw, signature)
+	}
+	return verifyPublic(v.Algorithm, k.public, message, signature)
+}
+
+// verifyPublic checks a signature with a public key.
+func verifyPublic(algorithm string, public crypto.PublicKey, message, signature []byte) bool {
+	switch public := public.(type) {
+	case ed25519.PublicKey:
+		return len(signature) == ed25519.SignatureSize && ed25519.Verify(public, message, signature)
+	case *ecdsa.PublicKey:
+		sum := sha256.Sum256(message)
+		return ecdsa.VerifyASN1(public, sum[:], signature)
+	case *rsa.PublicKey:
+		if algorithm == "rsa-sha1" {
+			sum := sha1.Sum(message) //nolint:gosec // see above
+			return rsa.VerifyPKCS1v15(public, crypto.SHA1, sum[:], signature) == nil
+		}
+		sum := sha256.Sum256(message)
+		return rsa.VerifyPKCS1v15(public, crypto.SHA256, sum[:], signature) == nil
+	}
+	return false
 }
 
 // signatures collects what could be a signature.
-func (v *variant) signatures(req *Request) ([][]byte, *Refusal) {
-	values, raw := v.Signature.values(func(name string) []string { return req.Header.Values(name) })
+func (v *variant) signatures(r *Request) *Refusal {
+	var raw int
+	r.found, raw = v.signature.values(r, r.found[:0])
 	if raw == 0 {
-		return nil, &Refusal{Code: CodeSignatureMissing, Reason: fmt.Sprintf("the header %s is missing", v.Signature.Header)}
+		return &Refusal{Code: CodeSignatureMissing, Reason: fmt.Sprintf("%s is missing", v.signature.place())}
 	}
-	var out [][]byte
-	for _, s := range values {
-		if v.Algorithm == "basic" {
-			if b, err := decodeBase64(s); err == nil {
-				out = append(out, b)
-			}
-			continue
-		}
-		if b, ok := decodeSignature(v.Encoding, s); ok {
-			out = append(out, b)
+	r.proofs, r.scratch = r.proofs[:0], r.scratch[:0]
+	for _, s := range r.found {
+		n := len(r.scratch)
+		out, err := decodeSignature(r.scratch, v.decoding(), s)
+		if err == nil && len(out) > n {
+			r.scratch = out
+			r.proofs = append(r.proofs, out[n:len(out):len(out)])
 		}
 	}
-	if len(out) == 0 {
+	if len(r.proofs) == 0 {
 		want := "text"
 		if v.Encoding != "" {
 			want = v.Encoding
 		}
-		return nil, &Refusal{Code: CodeSignatureMalformed, Reason: fmt.Sprintf("the header %s holds no signature of the form %q + %s", v.Signature.Header, v.Signature.Prefix, want)}
-	}
-	return out, nil
-}
-
-// stamp is a signed time, as written and as read.
-type stamp struct {
-	text string
-	at   time.Time
-}
-
-func (v *variant) timestamp(req *Request) (stamp, *Refusal) {
-	if v.Timestamp == nil {
-		return stamp{}, nil
-	}
-	values, _ := v.Timestamp.values(func(name string) []string { return req.Header.Values(name) })
-	if len(values) == 0 || values[0] == "" {
-		return stamp{}, &Refusal{Code: CodeTimestampMissing, Reason: fmt.Sprintf("the header %s is missing", v.Timestamp.Header)}
-	}
-	micros, ok := expr.ParseMicros(values[0])
-	if !ok {
-		return stamp{}, &Refusal{Code: CodeTimestampMalformed, Reason: fmt.Sprintf("the header %s holds no time", v.Timestamp.Header)}
-	}
-	return stamp{values[0], time.UnixMicro(micros)}, nil
-}
-
-// fresh looks at the age of an authentic request.
-func (v *variant) fresh(s stamp, now time.Time) *Refusal {
-	if v.Timestamp == nil || v.Timestamp.Tolerance < 0 {
-		return nil
-	}
-	switch age := now.Sub(s.at); {
-	case age > v.Timestamp.Tolerance:
-		return &Refusal{Code: CodeTimestampStale, Debt: true, Reason: fmt.Sprintf("the signature is right, but was made %s ago and %s are allowed: a replay, a delivery that was stuck, or a clock that is wrong", age.Round(time.Second), v.Timestamp.Tolerance)}
-	case -age > v.Timestamp.Future:
-		return &Refusal{Code: CodeTimestampFuture, Debt: true, Reason: fmt.Sprintf("the signature is right, but from %s in the future and %s are allowed: check the clocks", (-age).Round(time.Second), v.Timestamp.Future)}
+		return &Refusal{Code: CodeSignatureMalformed, Reason: fmt.Sprintf("%s holds no signature of the form %q + %s", v.signature.place(), v.signature.Prefix, want)}
 	}
 	return nil
 }
 
-// message builds what is signed. The body is taken byte for byte.
-func (v *variant) message(req *Request, s stamp) []byte {
-	if v.Message == "{body}" {
-		return req.Body
+func (v *variant) decoding() string {
+	if v.Algorithm == "basic" {
+		return "base64"
 	}
-	out := make([]byte, 0, len(req.Body)+len(v.Message)+64)
-	rest := v.Message
-	for {
-		open := strings.IndexByte(rest, '{')
-		if open < 0 {
-			return append(out, rest...)
+	return v.Encoding
+}
+
+// each checks that every item carries a token that is good for it.
+func (v *variant) each(r *Request, keys *Keys, prepared []key, o Options) (Proof, *Refusal) {
+	if t := r.decode(); t != nil {
+		return Proof{}, &Refusal{Code: CodeSignatureMissing, Reason: "the items, which carry the credential, cannot be read: " + t.Reason}
+	}
+	items, ok := v.items.List(&r.in)
+	if !ok || len(items) == 0 {
+		return Proof{}, &Refusal{Code: CodeSignatureMissing, Reason: fmt.Sprintf("the body holds no items at %s, which carry the credential", v.Items)}
+	}
+	if len(items) > MaxItems {
+		return Proof{}, &Refusal{Code: CodeSignatureMalformed, Reason: fmt.Sprintf("the body holds %d items, at most %d are taken", len(items), MaxItems)}
+	}
+	defer func() { r.in.Item = nil }()
+	secret := -1
+	for i, item := range items {
+		r.in.Item = item
+		token, ok := v.signature.body.String(&r.in)
+		if !ok {
+			return Proof{}, &Refusal{Code: CodeSignatureMissing, Reason: fmt.Sprintf("item %d carries no %s", i, v.signature.Body)}
 		}
-		end := strings.IndexByte(rest[open:], '}')
-		if end < 0 {
-			return append(out, rest...)
+		of, _ := v.forItem.String(&r.in)
+		s, refusal := v.match(r, keys, prepared, o, func(k *key) bool { return k.good(of) && sameText(k.raw, []byte(token)) })
+		if refusal != nil {
+			refusal.Reason = fmt.Sprintf("item %d: %s", i, refusal.Reason)
+			return Proof{}, refusal
 		}
-		out = append(out, rest[:open]...)
-		name := rest[open+1 : open+end]
-		rest = rest[open+end+1:]
-		switch {
-		case name == "body":
-			out = append(out, req.Body...)
-		case name == "timestamp":
-			out = append(out, s.text...)
-		case name == "id":
-			out = append(out, req.Header.Get(v.ID)...)
-		case name == "method":
-			out = append(out, req.Method...)
-		case name == "url":
-			out = append(out, req.URL...)
-		case name == "length":
-			out = strconv.AppendInt(out, int64(len(req.Body)), 10)
-		case strings.HasPrefix(name, "header:"):
-			out = append(out, req.Header.Get(strings.TrimPrefix(name, "header:"))...)
+		secret = s
+	}
+	return Proof{Secret: secret, Assurance: v.Assurance}, v.required(r)
+}
+
+// good says whether the secret is one for what an item names.
+func (k *key) good(of string) bool { return k.only == "" || k.only == of }
+
+// required checks the conditions beyond the signature.
+func (v *variant) required(r *Request) *Refusal {
+	if len(v.require) > 0 {
+		_ = r.decode() // what cannot be read is absent
+	}
+	for i, e := range v.require {
+		if !e.Bool(&r.in) {
+			return &Refusal{Code: CodeRequirement, Reason: v.Require[i].Reason}
 		}
 	}
+	return nil
 }

@@ -1,10 +1,10 @@
 package preset
 
 import (
-	"errors"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
-	"mime"
-	"net/url"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -23,203 +23,228 @@ const (
 	MaxItems = 10_000
 )
 
+// RequestKey begins the idempotency key of an event whose provider gives it no id, but whose request has a signed time: the key
+// is then the signed request's. A replay has the same key; the same content, signed anew, has another one.
+const RequestKey = "request:"
+
 // Event is one change that a delivery tells of.
 type Event struct {
 	DocumentID     string
+	Containers     []string
 	Action         string
 	IdempotencyKey string
-	Hash           [32]byte
-	Ordering       string
-	Sequence       *int64
-	Version        string
-	OccurredAt     time.Time
-	Inline         bool
-	Text           string
-	Title          string
-	URL            string
-	Format         string
+	// Hash is over the canonical content without its volatile fields. It is not set if the provider's own id is enough.
+	Hash       [32]byte
+	Hashed     bool
+	Ordering   string
+	Sequence   int64
+	Sequenced  bool
+	Version    string
+	OccurredAt time.Time
+	Inline     bool
+	Text       string
+	Title      string
+	URL        string
+	Format     string
+	// Payload is the item that the event was made of, redacted; nil: the whole body.
+	Payload []byte
 }
 
-// Trouble is something that cannot be understood.
-type Trouble struct {
-	Code   string
-	Reason string
+// Debt is something that the delivery says is to be fetched, without telling what.
+type Debt struct {
+	// Resync: everything, not just what changed.
+	Resync bool
+	// DocumentID is the document; empty: the whole source.
+	DocumentID string
 }
 
 // Meaning is what a delivery says.
 type Meaning struct {
 	Events []Event
+	Debts  []Debt
 	// Ignored is why it concerns no document; empty if it does.
 	Ignored string
 	// Troubles are what could not be understood; the delivery is quarantined if there are any.
 	Troubles []Trouble
-	// Answer is a handshake's answer.
-	Answer *Answer
 }
 
-// Answer is what a provider expects to hear.
-type Answer struct {
-	Status      int
-	ContentType string
-	Body        []byte
-}
-
-// Decode reads the body as the preset says.
-func (c *Compiled) Decode(req *Request, in *expr.Input) *Trouble {
-	for _, d := range c.decoders {
-		if d.when.Defined() && !d.when.Bool(in) {
-			continue
-		}
-		switch d.As {
-		case "none":
-			return nil
-		case "form", "form-json":
-			values, err := url.ParseQuery(string(req.Body))
-			if err != nil {
-				return &Trouble{"PAYLOAD_NOT_FORM", "the body is no URL-encoded form"}
-			}
-			if d.As == "form-json" {
-				return decodeJSON([]byte(values.Get(d.Field)), in)
-			}
-			object := map[string]any{}
-			for k := range values {
-				object[k] = values.Get(k)
-			}
-			in.Body = object
-			return nil
-		}
-		return decodeJSON(req.Body, in)
-	}
-	return decodeJSON(req.Body, in)
-}
-
-func decodeJSON(raw []byte, in *expr.Input) *Trouble {
-	v, err := jsonvalue.Decode(raw)
-	switch {
-	case err == nil:
-		in.Body = v
-		return nil
-	case errors.Is(err, jsonvalue.ErrDuplicateKey):
-		return &Trouble{"PAYLOAD_DUPLICATE_KEY", "the payload is ambiguous: " + err.Error()}
-	case errors.Is(err, jsonvalue.ErrInvalidUTF8):
-		return &Trouble{"PAYLOAD_INVALID_UTF8", "the payload cannot be read: " + err.Error()}
-	case errors.Is(err, jsonvalue.ErrTooDeep):
-		return &Trouble{"PAYLOAD_TOO_DEEP", "the payload cannot be read: " + err.Error()}
-	}
-	return &Trouble{"PAYLOAD_NOT_JSON", "the payload cannot be read: " + err.Error()}
-}
-
-// Handshake answers a provider's question, if the request is one. signed says whether its signature was right.
-func (c *Compiled) Handshake(in *expr.Input, signed bool) *Answer {
-	for _, h := range c.handshakes {
-		if (h.Signed == nil || *h.Signed) && !signed || !h.when.Bool(in) {
-			continue
-		}
-		body, _ := h.body.String(in)
-		return &Answer{Status: h.Status, ContentType: h.ContentType, Body: []byte(body)}
-	}
-	return nil
-}
-
-// Understand says what an authentic, decoded delivery means.
-func (c *Compiled) Understand(in *expr.Input) Meaning {
+// Understand says what an authentic, decoded delivery means. The meaning is appended to m, whose memory is used.
+func (c *Compiled) Understand(r *Request, proof Proof, m *Meaning) {
 	for i := range c.rules {
-		r := &c.rules[i]
-		if r.when.Defined() && !r.when.Bool(in) {
+		u := &c.rules[i]
+		if u.when.Defined() && !u.when.Bool(&r.in) {
 			continue
 		}
 		switch {
-		case r.Quarantine != "":
-			return Meaning{Troubles: []Trouble{{"PAYLOAD_INCOMPLETE", r.Quarantine}}}
-		case r.Ignore != "":
-			return Meaning{Ignored: r.Ignore}
-		}
-		return r.understand(in)
-	}
-	return Meaning{Ignored: "the preset knows no event like this"}
-}
-
-func (r *rule) understand(in *expr.Input) Meaning {
-	if !r.split.Defined() {
-		return r.items(in, []any{nil})
-	}
-	items, ok := r.split.List(in)
-	if !ok {
-		return Meaning{Troubles: []Trouble{{"PAYLOAD_INCOMPLETE", fmt.Sprintf("the payload does not hold the list of items: %s", r.Split)}}}
-	}
-	if len(items) > MaxItems {
-		return Meaning{Troubles: []Trouble{{"PAYLOAD_TOO_MANY_ITEMS", fmt.Sprintf("the payload holds %d items, at most %d are taken", len(items), MaxItems)}}}
-	}
-	return r.items(in, items)
-}
-
-// items understands each item on its own: a bad one does not take the others with it.
-func (r *rule) items(in *expr.Input, items []any) Meaning {
-	var m Meaning
-	hash := jsonvalue.Hash(in.Body, r.Volatile)
-	ignored := 0
-	for i, item := range items {
-		scoped := *in
-		scoped.Item = item
-		ev, trouble, skip := r.event(&scoped)
-		switch {
-		case trouble != nil:
-			m.Troubles = append(m.Troubles, *trouble)
-		case skip:
-			ignored++
+		case u.Quarantine != "":
+			m.Troubles = append(m.Troubles, Trouble{Code: "PAYLOAD_INCOMPLETE", Reason: u.Quarantine})
+		case u.Ignore != "":
+			m.Ignored = u.Ignore
 		default:
-			ev.Hash = hash
-			if len(items) > 1 {
-				ev.Hash = jsonvalue.Hash(fmt.Sprintf("%x/%d", hash, i), nil)
+			u.understand(r, proof, m)
+		}
+		return
+	}
+	m.Ignored = "the preset knows no event like this"
+}
+
+func (u *rule) understand(r *Request, proof Proof, m *Meaning) {
+	if !u.split.Defined() {
+		u.one(r, proof, m, -1)
+		u.conclude(m)
+		return
+	}
+	items, ok := u.split.List(&r.in)
+	if !ok {
+		m.Troubles = append(m.Troubles, Trouble{Code: "PAYLOAD_INCOMPLETE", Reason: fmt.Sprintf("the payload does not hold the list of items: %s", u.Split)})
+		return
+	}
+	defer func() { r.in.Item = nil }()
+	number := 0
+	for _, item := range items {
+		r.in.Item = item
+		inner := []any{item}
+		if u.nested.Defined() {
+			if inner, ok = u.nested.List(&r.in); !ok {
+				m.Troubles = append(m.Troubles, Trouble{Code: "PAYLOAD_INCOMPLETE", Reason: fmt.Sprintf("an item does not hold the list of items: %s", u.Nested), Payload: r.payload()})
+				continue
 			}
-			m.Events = append(m.Events, ev)
+		}
+		for _, one := range inner {
+			if number++; number > MaxItems {
+				m.Troubles = append(m.Troubles, Trouble{Code: "PAYLOAD_TOO_MANY_ITEMS", Reason: fmt.Sprintf("the payload holds more than %d items; those beyond were not taken", MaxItems)})
+				u.conclude(m)
+				return
+			}
+			r.in.Item = one
+			u.one(r, proof, m, number)
 		}
 	}
-	if len(m.Events) == 0 && len(m.Troubles) == 0 {
+	u.conclude(m)
+}
+
+func (u *rule) conclude(m *Meaning) {
+	if len(m.Events) == 0 && len(m.Troubles) == 0 && len(m.Debts) == 0 {
 		m.Ignored = "the event changes no document"
 	}
-	return m
 }
 
-// event understands one item. skip: it is none of those that change a document.
-func (r *rule) event(in *expr.Input) (ev Event, trouble *Trouble, skip bool) {
-	action, ok := r.action.String(in)
+// one understands one item, or the whole delivery if number is -1. A bad item does not take the others with it.
+func (u *rule) one(r *Request, proof Proof, m *Meaning, number int) {
+	in := &r.in
+	action, ok := u.action.String(in)
 	if !ok {
-		return ev, nil, true
+		return
 	}
+	id := &u.documentID
 	switch action {
 	case "created", "updated", "deleted", "subtree-deleted":
+	case "upsert":
+		action = "updated"
+	case "delete":
+		action = "deleted"
+	case "delete-subtree":
+		action = "subtree-deleted"
+	case "upsert-parent":
+		action = "updated"
+		if u.parent.Defined() {
+			id = &u.parent
+		}
+	case "pull-changes", "resync":
+		m.debt(Debt{Resync: action == "resync"})
+		return
+	case "ignore":
+		return
 	default:
-		return ev, &Trouble{"ACTION_UNKNOWN", fmt.Sprintf("the action is %.40q, not created, updated, deleted or subtree-deleted", action)}, false
+		m.Troubles = append(m.Troubles, Trouble{Code: "ACTION_UNKNOWN", Reason: fmt.Sprintf("the action is %.40q, which docs/presets.md does not name", action), Payload: r.item(number)})
+		return
 	}
-	id, ok := r.documentID.String(in)
-	if !ok {
-		return ev, &Trouble{"DOCUMENT_ID_MISSING", fmt.Sprintf("none of these is in the payload: %s", strings.Join(r.DocumentID, ", "))}, false
+	ev := Event{Action: action, Ordering: u.Ordering, Format: u.Format}
+	if ev.DocumentID, ok = id.String(in); !ok {
+		m.Troubles = append(m.Troubles, Trouble{Code: "DOCUMENT_ID_MISSING", Reason: fmt.Sprintf("none of these is in the payload: %s", strings.Join(u.ids(id), ", ")), Payload: r.item(number)})
+		return
 	}
-	if len(id) > MaxDocumentID || !utf8.ValidString(id) || strings.ContainsRune(id, 0) {
-		return ev, &Trouble{"DOCUMENT_ID_INVALID", fmt.Sprintf("the document's id has %d bytes; at most %d bytes of UTF-8 without NUL are taken", len(id), MaxDocumentID)}, false
+	if bad := len(ev.DocumentID) > MaxDocumentID || !utf8.ValidString(ev.DocumentID) || strings.ContainsRune(ev.DocumentID, 0); bad {
+		m.Troubles = append(m.Troubles, Trouble{Code: "DOCUMENT_ID_INVALID", Reason: fmt.Sprintf("the document's id has %d bytes; at most %d bytes of UTF-8 without NUL are taken", len(ev.DocumentID), MaxDocumentID), Payload: r.item(number)})
+		return
 	}
-	ev = Event{DocumentID: id, Action: action, Ordering: r.Ordering, Format: r.Format}
-	ev.IdempotencyKey, _ = r.key.String(in)
-	if len(ev.IdempotencyKey) > MaxKey {
-		return ev, &Trouble{"EVENT_ID_INVALID", fmt.Sprintf("the event's id has %d bytes, at most %d are taken", len(ev.IdempotencyKey), MaxKey)}, false
+	if !u.identify(r, proof, &ev, number) {
+		m.Troubles = append(m.Troubles, Trouble{Code: "EVENT_ID_INVALID", Reason: fmt.Sprintf("the event's id has %d bytes, at most %d are taken", len(ev.IdempotencyKey), MaxKey), Payload: r.item(number)})
+		return
 	}
-	if n, ok := r.sequence.Int(in); ok && r.Ordering != "arrival" {
-		ev.Sequence = &n
-	}
-	ev.Version, _ = r.version.String(in)
-	ev.OccurredAt, _ = r.occurredAt.Time(in)
-	ev.Title, _ = r.title.String(in)
-	ev.URL, _ = r.url.String(in)
-	ev.Text, ev.Inline = r.inline.String(in)
-	return ev, nil, false
+	u.describe(in, &ev)
+	ev.Payload = r.item(number)
+	m.Events = append(m.Events, ev)
 }
 
-// ContentType is the media type of a request, in lower case.
-func (r *Request) ContentType() string {
-	media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if err != nil {
-		return ""
+func (u *rule) ids(of *expr.Expr) []string {
+	if of == &u.parent {
+		return u.Parent
 	}
-	return media
+	return u.DocumentID
+}
+
+func (u *rule) describe(in *expr.Input, ev *Event) {
+	if u.Ordering != "arrival" {
+		ev.Sequence, ev.Sequenced = u.sequence.Int(in)
+	}
+	ev.Version, _ = u.version.String(in)
+	ev.OccurredAt, _ = u.occurredAt.Time(in)
+	ev.Title, _ = u.title.String(in)
+	ev.URL, _ = u.url.String(in)
+	ev.Text, ev.Inline = u.inline.String(in)
+	for _, c := range u.containers {
+		if s, ok := c.String(in); ok && len(s) <= MaxDocumentID {
+			ev.Containers = append(ev.Containers, s)
+		}
+	}
+}
+
+// identify finds what an event is known again by: the provider's id; else the signed request, if it has a signed time (then the
+// same request is a replay, while the same content that comes back later is a new one); and the content, which dedupe only
+// takes for a repeat if nothing happened to the document since. false: the id is too long.
+func (u *rule) identify(r *Request, proof Proof, ev *Event, number int) bool {
+	var ok bool
+	if ev.IdempotencyKey, ok = u.key.String(&r.in); ok {
+		return len(ev.IdempotencyKey) <= MaxKey
+	}
+	if !proof.SentAt.IsZero() && len(r.signed) > 0 {
+		sum := sha256.Sum256(r.signed)
+		ev.IdempotencyKey = RequestKey + hex.EncodeToString(sum[:16])
+		if number >= 0 {
+			ev.IdempotencyKey += "/" + strconv.Itoa(number)
+		}
+	}
+	ev.Hashed = true
+	of := r.in.Body
+	if number >= 0 {
+		of = r.in.Item
+	}
+	switch v := of.(type) {
+	case *jsonvalue.Doc:
+		ev.Hash = v.Root().Hash(u.volatile)
+	case jsonvalue.Value:
+		ev.Hash = v.Hash(u.volatile)
+	case nil:
+		ev.Hash = sha256.Sum256(r.Body)
+	default:
+		ev.Hash = jsonvalue.HashTree(expr.Native(v), u.volatile)
+	}
+	return true
+}
+
+func (m *Meaning) debt(d Debt) {
+	for i := range m.Debts {
+		if m.Debts[i].DocumentID == d.DocumentID {
+			m.Debts[i].Resync = m.Debts[i].Resync || d.Resync
+			return
+		}
+	}
+	m.Debts = append(m.Debts, d)
+}
+
+// Reset empties the meaning and keeps its memory.
+func (m *Meaning) Reset() {
+	clear(m.Events)
+	*m = Meaning{Events: m.Events[:0], Debts: m.Debts[:0], Troubles: m.Troubles[:0]}
 }

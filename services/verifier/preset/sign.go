@@ -1,80 +1,226 @@
 package preset
 
 import (
+	"crypto"
+	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha1" //nolint:gosec // for RSA with SHA-1, where a sender has nothing better
+	"crypto/sha256"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
 	"time"
+
+	eventv1 "github.com/hookmesh/hookmesh/gen/hookmesh/event/v1"
 )
 
+// ErrCannotSign says that the preset's credential stands in the body, which is the sender's, or needs what only the provider has.
+var ErrCannotSign = errors.New("hookmesh cannot sign for this preset")
+
 // Sign adds the headers that a real source would send with a body: signature, timestamp, ids. Headers that are already set
-// stay. It is for `hookmesh send` and for tests; the preset says how, as it does for verification.
+// stay. It is for `hookmesh send` and for tests; the preset says how, as it does for verification. For public keys the secret
+// is the private one: PEM, or whsk_… (Ed25519).
 func (p *Preset) Sign(header http.Header, secret, method, url string, body []byte, now time.Time) error {
 	for name, value := range p.SignAs {
 		if header.Get(name) == "" {
 			header.Set(name, strings.ReplaceAll(value, "{{random}}", rand.Text()))
 		}
 	}
-	for _, spec := range p.Verify {
-		c := &compiler{}
-		v := c.variant(p.Name, spec)
-		if len(c.errs) > 0 {
-			return errors.Join(c.errs...)
+	compiled, err := p.Compile(Overrides{})
+	if err != nil {
+		return err
+	}
+	last := fmt.Errorf("the secret does not fit preset %s", p.Name)
+	for i := range compiled.variants {
+		v := &compiled.variants[i]
+		if v.Algorithm == "none" {
+			return nil
 		}
-		key, err := signingKey(v, secret)
-		if err != nil {
+		if err := v.sign(compiled, header, secret, method, url, body, now); err != nil {
+			last = err
 			continue
 		}
-		if v.Timestamp != nil && v.Timestamp.Prefix == "" && header.Get(v.Timestamp.Header) == "" {
-			header.Set(v.Timestamp.Header, strconv.FormatInt(now.Unix(), 10))
-		}
-		req := &Request{Method: method, URL: url, Header: header, Body: body}
-		stamp, refusal := v.timestamp(req)
-		if refusal != nil {
-			return errors.New(refusal.Reason)
-		}
-		signature, err := v.sign(key, v.message(req, stamp))
-		if err != nil {
-			return err
-		}
-		header.Set(v.Signature.Header, v.Signature.Prefix+signature)
 		return nil
 	}
-	return fmt.Errorf("the secret does not fit preset %s", p.Name)
+	return last
 }
 
-// signingKey is the key to sign with. Ed25519 verifies with a public key (whpk_…) and signs with a private one (whsk_…).
-func signingKey(v variant, secret string) ([]byte, error) {
-	if v.Algorithm == "ed25519" {
-		v.Key.Require, v.Key.Strip = "whsk_", []string{"whsk_"}
+// sign signs by one variant.
+func (v *variant) sign(c *Compiled, header http.Header, secret, method, url string, body []byte, now time.Time) error {
+	signer, err := v.signer(secret)
+	if err != nil {
+		return err
 	}
-	return v.Key.key(secret)
+	if v.signature.Header == "" {
+		return fmt.Errorf("%w: its credential stands in %s", ErrCannotSign, v.signature.place())
+	}
+	trial := header.Clone()
+	if err := v.stampNow(trial, now); err != nil {
+		return err
+	}
+	req := &Request{}
+	defer req.Free()
+	req.Reset(c, method, url, lines(trial), body)
+	if v.when.Defined() && !v.when.Bool(&req.in) {
+		return fmt.Errorf("its condition does not hold: %s", v.When)
+	}
+	in := messageInput{Request: req, id: trial.Get(v.ID), secret: signer.secret}
+	if _, refusal := v.stamp(req, &in); refusal != nil {
+		return errors.New(refusal.Reason)
+	}
+	signature, err := signer.sign(v, req, &in, now)
+	if err != nil {
+		return err
+	}
+	for name, values := range trial {
+		header[name] = values
+	}
+	value := v.signature.Prefix + signature
+	if t := v.Timestamp; t != nil && t.Header == v.signature.Header {
+		value = t.Prefix + in.stamp + v.signature.Separator + value
+	}
+	header.Set(v.signature.Header, value)
+	return nil
 }
 
-func (v *variant) sign(key, message []byte) (string, error) {
-	var raw []byte
+// stampNow sets the header of the time of sending.
+func (v *variant) stampNow(header http.Header, now time.Time) error {
+	t := v.Timestamp
+	if t == nil || header.Get(t.Header) != "" || t.Header == "" {
+		return nil
+	}
+	text := strconv.FormatInt(now.Unix(), 10)
+	switch t.Unit {
+	case "ms":
+		text = strconv.FormatInt(now.UnixMilli(), 10)
+	case "us":
+		text = strconv.FormatInt(now.UnixMicro(), 10)
+	case "rfc3339":
+		text = now.UTC().Format(time.RFC3339)
+	}
+	header.Set(t.Header, t.Prefix+text)
+	return nil
+}
+
+// lines are a header's lines as the gateway would hand them on.
+func lines(header http.Header) []*eventv1.Header {
+	var out []*eventv1.Header
+	for name, values := range header {
+		for _, v := range values {
+			out = append(out, &eventv1.Header{Name: name, Value: []byte(v)})
+		}
+	}
+	return out
+}
+
+// signer holds what signs.
+type signer struct {
+	secret  []byte
+	key     key
+	private crypto.Signer
+}
+
+// signer makes the secret ready to sign with.
+func (v *variant) signer(secret string) (*signer, error) {
+	if v.Algorithm == "ed25519" || v.Algorithm == "ecdsa-p256" || strings.HasPrefix(v.Algorithm, "rsa-") || v.Algorithm == "jwt" && !v.JWT.symmetric() {
+		private, err := privateKey(secret)
+		return &signer{private: private}, err
+	}
+	k := v.prepare(Secret{Value: secret, Kind: v.Key.Kind})
+	return &signer{secret: k.raw, key: k}, k.err
+}
+
+func privateKey(secret string) (crypto.Signer, error) {
+	if block, _ := pem.Decode([]byte(secret)); block != nil {
+		parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+		if s, ok := parsed.(crypto.Signer); ok && err == nil {
+			return s, nil
+		}
+		return nil, errors.New("the secret is no private key (PKCS #8)")
+	}
+	seed, err := appendBase64(nil, strings.TrimPrefix(secret, "whsk_"))
 	switch {
-	case hashes[v.Algorithm] != nil:
-		raw = mac(hashes[v.Algorithm], key, message)
+	case err == nil && len(seed) == ed25519.SeedSize:
+		return ed25519.NewKeyFromSeed(seed), nil
+	case err == nil && len(seed) == ed25519.PrivateKeySize:
+		return ed25519.PrivateKey(seed), nil
+	}
+	return nil, errors.New("signing for this preset needs a private key: PEM, or whsk_… for Ed25519")
+}
+
+// sign makes the signature as it stands in the header.
+func (s *signer) sign(v *variant, r *Request, in *messageInput, now time.Time) (string, error) {
+	switch {
 	case v.Algorithm == "token":
-		return string(key), nil
+		return string(s.secret), nil
 	case v.Algorithm == "basic":
-		return base64.StdEncoding.EncodeToString(key), nil
-	case v.Algorithm == "ed25519" && len(key) == ed25519.SeedSize:
-		raw = ed25519.Sign(ed25519.NewKeyFromSeed(key), message)
-	case v.Algorithm == "ed25519" && len(key) == ed25519.PrivateKeySize:
-		raw = ed25519.Sign(key, message)
-	default:
-		return "", fmt.Errorf("cannot sign with %s and this key", v.Algorithm)
+		return base64.StdEncoding.EncodeToString(s.secret), nil
+	case v.Algorithm == "jwt":
+		return s.token(v, r, now)
 	}
-	if v.Encoding == "hex" {
+	message := r.message(&v.messages[0], in)
+	raw, err := s.raw(v, message)
+	if err != nil {
+		return "", err
+	}
+	switch v.Encoding {
+	case "hex":
 		return hex.EncodeToString(raw), nil
+	case "base64":
+		return base64.StdEncoding.EncodeToString(raw), nil
 	}
-	return base64.StdEncoding.EncodeToString(raw), nil
+	return "", fmt.Errorf("%w: nothing encodes %s here", ErrCannotSign, v.Encoding)
+}
+
+func (s *signer) raw(v *variant, message []byte) ([]byte, error) {
+	switch {
+	case s.key.hmac != nil:
+		return s.key.hmac.sum(nil, message), nil
+	case v.hash != nil:
+		return v.hash.sum(nil, message), nil
+	}
+	switch private := s.private.(type) {
+	case ed25519.PrivateKey:
+		return ed25519.Sign(private, message), nil
+	case *ecdsa.PrivateKey:
+		sum := sha256.Sum256(message)
+		return ecdsa.SignASN1(rand.Reader, private, sum[:])
+	case *rsa.PrivateKey:
+		if v.Algorithm == "rsa-sha1" {
+			sum := sha1.Sum(message) //nolint:gosec // see above
+			return rsa.SignPKCS1v15(rand.Reader, private, crypto.SHA1, sum[:])
+		}
+		sum := sha256.Sum256(message)
+		return rsa.SignPKCS1v15(rand.Reader, private, crypto.SHA256, sum[:])
+	}
+	return nil, fmt.Errorf("%w with %s and this key", ErrCannotSign, v.Algorithm)
+}
+
+// token makes a JSON Web Token with the claims that senders usually set.
+func (s *signer) token(v *variant, r *Request, now time.Time) (string, error) {
+	sum := sha256.Sum256(r.Body)
+	claims := fmt.Sprintf(`{"iss":"hookmesh","iat":%d,"exp":%d,"aud":%q,"qsh":%q,"webhook_url":%q,"body_sha256":%q}`,
+		now.Unix(), now.Add(3*time.Minute).Unix(), r.URL, queryHash(r.Method, r.URL), r.URL, hex.EncodeToString(sum[:]))
+	algorithm := v.JWT.Algorithms[0]
+	head := fmt.Sprintf(`{"alg":%q,"typ":"JWT"}`, algorithm)
+	signed := base64.RawURLEncoding.EncodeToString([]byte(head)) + "." + base64.RawURLEncoding.EncodeToString([]byte(claims))
+	var raw []byte
+	var err error
+	switch algorithm {
+	case "HS256":
+		raw = s.key.hmac.sum(nil, []byte(signed))
+	case "RS256":
+		raw, err = s.raw(&variant{Variant: Variant{Algorithm: "rsa-sha256"}}, []byte(signed))
+	default:
+		err = fmt.Errorf("%w with %s", ErrCannotSign, algorithm)
+	}
+	return signed + "." + base64.RawURLEncoding.EncodeToString(raw), err
 }

@@ -969,7 +969,8 @@ type Debt struct {
 	Source string `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
 	// Id of the document; empty: the whole source has to be polled.
 	DocumentId string `protobuf:"bytes,2,opt,name=document_id,json=documentId,proto3" json:"document_id,omitempty"`
-	// Why: GAP, SHED, STALE, SUSPICIOUS_ORDER, BREAKER_CLOSED, SPOOL_FULL.
+	// Why: GAP, SHED, STALE, SUSPICIOUS_ORDER, BREAKER_CLOSED, SPOOL_FULL, PULL_CHANGES (the source
+	// says that something changed), RESYNC (the source says that it lost track: all of it has to be read).
 	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
 	// When it was incurred.
 	IncurredAt *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=incurred_at,json=incurredAt,proto3" json:"incurred_at,omitempty"`

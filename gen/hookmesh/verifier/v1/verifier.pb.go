@@ -279,9 +279,14 @@ type VerifyResponse struct {
 	// Which preset judged.
 	Preset string `protobuf:"bytes,8,opt,name=preset,proto3" json:"preset,omitempty"`
 	// The items of a batch that could not be understood.
-	Quarantined   []*QuarantinedItem `protobuf:"bytes,9,rep,name=quarantined,proto3" json:"quarantined,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Quarantined []*QuarantinedItem `protobuf:"bytes,9,rep,name=quarantined,proto3" json:"quarantined,omitempty"`
+	// What the delivery says has to be fetched without saying what: the source's changes since the last poll (reason
+	// PULL_CHANGES), or everything (RESYNC). They have to be durable before the delivery is answered.
+	Debts []*v1.Debt `protobuf:"bytes,10,rep,name=debts,proto3" json:"debts,omitempty"`
+	// Names of headers that carry credentials of this provider, besides those whose names say so.
+	RedactedHeaders []string `protobuf:"bytes,11,rep,name=redacted_headers,json=redactedHeaders,proto3" json:"redacted_headers,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *VerifyResponse) Reset() {
@@ -373,6 +378,20 @@ func (x *VerifyResponse) GetPreset() string {
 func (x *VerifyResponse) GetQuarantined() []*QuarantinedItem {
 	if x != nil {
 		return x.Quarantined
+	}
+	return nil
+}
+
+func (x *VerifyResponse) GetDebts() []*v1.Debt {
+	if x != nil {
+		return x.Debts
+	}
+	return nil
+}
+
+func (x *VerifyResponse) GetRedactedHeaders() []string {
+	if x != nil {
+		return x.RedactedHeaders
 	}
 	return nil
 }
@@ -697,7 +716,7 @@ const file_hookmesh_verifier_v1_verifier_proto_rawDesc = "" +
 	"\fHttpResponse\x12\x16\n" +
 	"\x06status\x18\x01 \x01(\x05R\x06status\x123\n" +
 	"\aheaders\x18\x02 \x03(\v2\x19.hookmesh.event.v1.HeaderR\aheaders\x12\x12\n" +
-	"\x04body\x18\x03 \x01(\fR\x04body\"\xff\x02\n" +
+	"\x04body\x18\x03 \x01(\fR\x04body\"\xd9\x03\n" +
 	"\x0eVerifyResponse\x127\n" +
 	"\averdict\x18\x01 \x01(\x0e2\x1d.hookmesh.verifier.v1.VerdictR\averdict\x12\x12\n" +
 	"\x04code\x18\x02 \x01(\tR\x04code\x12\x16\n" +
@@ -707,7 +726,10 @@ const file_hookmesh_verifier_v1_verifier_proto_rawDesc = "" +
 	"\x04debt\x18\x06 \x01(\bR\x04debt\x12!\n" +
 	"\fsecret_index\x18\a \x01(\x05R\vsecretIndex\x12\x16\n" +
 	"\x06preset\x18\b \x01(\tR\x06preset\x12G\n" +
-	"\vquarantined\x18\t \x03(\v2%.hookmesh.verifier.v1.QuarantinedItemR\vquarantined\"W\n" +
+	"\vquarantined\x18\t \x03(\v2%.hookmesh.verifier.v1.QuarantinedItemR\vquarantined\x12-\n" +
+	"\x05debts\x18\n" +
+	" \x03(\v2\x17.hookmesh.event.v1.DebtR\x05debts\x12)\n" +
+	"\x10redacted_headers\x18\v \x03(\tR\x0fredactedHeaders\"W\n" +
 	"\x0fQuarantinedItem\x12\x18\n" +
 	"\apayload\x18\x01 \x01(\fR\apayload\x12\x12\n" +
 	"\x04code\x18\x02 \x01(\tR\x04code\x12\x16\n" +
@@ -766,6 +788,7 @@ var file_hookmesh_verifier_v1_verifier_proto_goTypes = []any{
 	(*v1.Header)(nil),             // 10: hookmesh.event.v1.Header
 	(*timestamppb.Timestamp)(nil), // 11: google.protobuf.Timestamp
 	(*v1.Event)(nil),              // 12: hookmesh.event.v1.Event
+	(*v1.Debt)(nil),               // 13: hookmesh.event.v1.Debt
 }
 var file_hookmesh_verifier_v1_verifier_proto_depIdxs = []int32{
 	10, // 0: hookmesh.verifier.v1.VerifyRequest.headers:type_name -> hookmesh.event.v1.Header
@@ -775,20 +798,21 @@ var file_hookmesh_verifier_v1_verifier_proto_depIdxs = []int32{
 	12, // 4: hookmesh.verifier.v1.VerifyResponse.events:type_name -> hookmesh.event.v1.Event
 	2,  // 5: hookmesh.verifier.v1.VerifyResponse.response:type_name -> hookmesh.verifier.v1.HttpResponse
 	4,  // 6: hookmesh.verifier.v1.VerifyResponse.quarantined:type_name -> hookmesh.verifier.v1.QuarantinedItem
-	1,  // 7: hookmesh.verifier.v1.VerifyBatchRequest.requests:type_name -> hookmesh.verifier.v1.VerifyRequest
-	3,  // 8: hookmesh.verifier.v1.VerifyBatchResponse.responses:type_name -> hookmesh.verifier.v1.VerifyResponse
-	9,  // 9: hookmesh.verifier.v1.ListPresetsResponse.presets:type_name -> hookmesh.verifier.v1.PresetSummary
-	1,  // 10: hookmesh.verifier.v1.VerifierService.Verify:input_type -> hookmesh.verifier.v1.VerifyRequest
-	5,  // 11: hookmesh.verifier.v1.VerifierService.VerifyBatch:input_type -> hookmesh.verifier.v1.VerifyBatchRequest
-	7,  // 12: hookmesh.verifier.v1.VerifierService.ListPresets:input_type -> hookmesh.verifier.v1.ListPresetsRequest
-	3,  // 13: hookmesh.verifier.v1.VerifierService.Verify:output_type -> hookmesh.verifier.v1.VerifyResponse
-	6,  // 14: hookmesh.verifier.v1.VerifierService.VerifyBatch:output_type -> hookmesh.verifier.v1.VerifyBatchResponse
-	8,  // 15: hookmesh.verifier.v1.VerifierService.ListPresets:output_type -> hookmesh.verifier.v1.ListPresetsResponse
-	13, // [13:16] is the sub-list for method output_type
-	10, // [10:13] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	13, // 7: hookmesh.verifier.v1.VerifyResponse.debts:type_name -> hookmesh.event.v1.Debt
+	1,  // 8: hookmesh.verifier.v1.VerifyBatchRequest.requests:type_name -> hookmesh.verifier.v1.VerifyRequest
+	3,  // 9: hookmesh.verifier.v1.VerifyBatchResponse.responses:type_name -> hookmesh.verifier.v1.VerifyResponse
+	9,  // 10: hookmesh.verifier.v1.ListPresetsResponse.presets:type_name -> hookmesh.verifier.v1.PresetSummary
+	1,  // 11: hookmesh.verifier.v1.VerifierService.Verify:input_type -> hookmesh.verifier.v1.VerifyRequest
+	5,  // 12: hookmesh.verifier.v1.VerifierService.VerifyBatch:input_type -> hookmesh.verifier.v1.VerifyBatchRequest
+	7,  // 13: hookmesh.verifier.v1.VerifierService.ListPresets:input_type -> hookmesh.verifier.v1.ListPresetsRequest
+	3,  // 14: hookmesh.verifier.v1.VerifierService.Verify:output_type -> hookmesh.verifier.v1.VerifyResponse
+	6,  // 15: hookmesh.verifier.v1.VerifierService.VerifyBatch:output_type -> hookmesh.verifier.v1.VerifyBatchResponse
+	8,  // 16: hookmesh.verifier.v1.VerifierService.ListPresets:output_type -> hookmesh.verifier.v1.ListPresetsResponse
+	14, // [14:17] is the sub-list for method output_type
+	11, // [11:14] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_hookmesh_verifier_v1_verifier_proto_init() }
