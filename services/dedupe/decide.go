@@ -65,6 +65,11 @@ type Verdict struct {
 	Reason string
 }
 
+// RequestKey begins the key of an event whose provider sends no id: the verifier's hash of the signed request, signed time
+// included. It tells the very same request again, whatever happened since; the same content in another request is left to the
+// content's own rule, because a sender that tries again may sign anew.
+const RequestKey = "request:"
+
 // Decide tells whether an event is the first of its kind.
 //
 // A provider's id counts wherever it comes again. Content counts only while nothing else happened to the document: A, B, A
@@ -94,7 +99,7 @@ func Decide(ev *eventv1.Event, facts Facts) Verdict {
 		return Verdict{DuplicateOf: facts.First.EventID, Reason: "the provider's event id came before"}
 	case sameVersion && !n.Polled.IsZero() && !happened(ev).After(n.Polled):
 		return Verdict{DuplicateOf: n.EventID, Reason: "a poll had found this version already"}
-	case ev.GetIdempotencyKey() != "":
+	case ev.GetIdempotencyKey() != "" && !strings.HasPrefix(ev.GetIdempotencyKey(), RequestKey):
 		return Verdict{Reason: "the provider's event id is new"}
 	case n != nil && len(n.Hash) > 0 && bytes.Equal(n.Hash, ev.GetContentHash()) && n.Deleted == IsDeletion(ev):
 		return Verdict{DuplicateOf: n.EventID, Reason: "the same content, and nothing happened to the document since"}

@@ -104,6 +104,15 @@ func TestTheSameContentCountsOnlyWhileNothingElseHappened(t *testing.T) {
 	}
 }
 
+func TestAReplayedRequestIsARepeatWhateverHappenedSinceButTheSameContentSignedAnewIsNot(t *testing.T) {
+	b := newBench(t)
+	at := func(second, content string) bool { return b.passes(b.event(dedupe.RequestKey+content+second, content)) }
+	got := fmt.Sprint(at("1", "A"), at("2", "B"), at("1", "A"), at("3", "A"), at("4", "A"))
+	if want := "true true false true false"; got != want {
+		t.Errorf("A B (A replayed) A (A sent again by a retry): %s, want %s", got, want)
+	}
+}
+
 func TestDeliveriesAreForgottenAfterTheirTime(t *testing.T) {
 	b := newBench(t)
 	ev := b.event("k", "a")

@@ -64,6 +64,11 @@ func (a *acceptance) build(ctx context.Context) error {
 			return err
 		}
 	}
+	for _, d := range a.verdict.GetDebts() {
+		if err := a.owed(ctx, d); err != nil {
+			return err
+		}
+	}
 	items := a.verdict.GetQuarantined()
 	if a.verdict.GetVerdict() == verifierv1.Verdict_VERDICT_QUARANTINED && len(items) == 0 {
 		items = []*verifierv1.QuarantinedItem{{Payload: a.delivery.GetBody(), Code: a.verdict.GetCode(), Reason: a.verdict.GetReason()}}
@@ -77,6 +82,18 @@ func (a *acceptance) build(ctx context.Context) error {
 			return err
 		}
 	}
+	return nil
+}
+
+// owed adds what the delivery says is to be fetched. It is as durable as an event: nothing else tells of the change.
+func (a *acceptance) owed(ctx context.Context, d *eventv1.Debt) error {
+	d.Source, d.IncurredAt, d.DocumentId = a.delivery.GetSource(), timestamppb.New(a.s.now()), clean(d.GetDocumentId())
+	value, err := proto.Marshal(d)
+	if err != nil {
+		return fmt.Errorf("encode a debt of %s: %w", d.GetSource(), err)
+	}
+	a.outputs = append(a.outputs, stage.Output{Topic: kafka.TopicDebts, Key: kafka.DocumentKey(d.GetSource(), d.GetDocumentId()), Value: value, Context: ctx})
+	a.s.meters.debt(ctx, d.GetSource(), d.GetReason())
 	return nil
 }
 
@@ -170,7 +187,7 @@ func (a *acceptance) answer() *answer {
 	switch {
 	case len(a.reply.quarantined) > 0:
 		a.reply.status = "quarantined"
-	case fresh > 0:
+	case fresh > 0 || len(a.verdict.GetDebts()) > 0:
 		a.reply.status = "accepted"
 	case len(a.reply.events) > 0:
 		a.reply.status, status = "duplicate", http.StatusOK
@@ -207,7 +224,7 @@ func (a *acceptance) dead(ctx context.Context, l deadLetter) error {
 	}
 	letter := &eventv1.DeadLetter{
 		Id: l.id, Source: a.delivery.GetSource(), Stage: "verifier", Code: l.code, Error: clean(l.reason), Attempts: 1,
-		FailedAt: timestamppb.New(a.s.now()), Payload: l.payload, Headers: redact(a.delivery.GetHeaders()), TraceId: traceID,
+		FailedAt: timestamppb.New(a.s.now()), Payload: l.payload, Headers: redact(a.delivery.GetHeaders(), a.verdict.GetRedactedHeaders()), TraceId: traceID,
 	}
 	if len(l.document) <= maxDocumentID {
 		letter.DocumentId = clean(l.document)

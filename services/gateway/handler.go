@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
@@ -97,6 +98,9 @@ func newWebhookHandler(s *Service) (*webhookHandler, error) {
 	return &webhookHandler{s: s, bodies: edge.NewBodies(s.cfg.MaxBodyBytes, s.cfg.MaxBufferedBytes), mux: mux}, nil
 }
 
+// webhookMethods are what providers deliver and ask with; whether a source's provider uses one is the verifier's decision.
+var webhookMethods = []string{http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodPatch, http.MethodPost, http.MethodPut}
+
 // ServeHTTP decides whether the delivery may come in before a byte of its body is read.
 func (h *webhookHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := h.s.now()
@@ -106,8 +110,8 @@ func (h *webhookHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.s.finish(r.Context(), src, a, h.s.now().Sub(start))
 		a.write(w)
 	}
-	if r.Method != http.MethodPost && r.Method != http.MethodGet {
-		methodNotAllowed(w, "GET, POST")
+	if !slices.Contains(webhookMethods, r.Method) {
+		methodNotAllowed(w, strings.Join(webhookMethods, ", "))
 		return
 	}
 	src, refused := h.s.admit(name)
@@ -126,7 +130,8 @@ func (h *webhookHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	inner := src.inner.WithContext(withArrival(r.Context(), &arrival{src, edge.NewRequest(r, body, start)}))
-	inner.Method, inner.Body, inner.ContentLength = r.Method, edge.NewPayload(body), int64(len(body))
+	// The generated handler has one route for all of them; the delivery itself says which it was.
+	inner.Method, inner.Body, inner.ContentLength = http.MethodPost, edge.NewPayload(body), int64(len(body))
 	h.mux.ServeHTTP(w, inner)
 }
 
@@ -157,7 +162,7 @@ func forwardAnswer(_ context.Context, w http.ResponseWriter, m proto.Message) er
 func routingError(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, status int) {
 	switch status {
 	case http.StatusMethodNotAllowed:
-		methodNotAllowed(w, "GET, POST")
+		methodNotAllowed(w, strings.Join(webhookMethods, ", "))
 	case http.StatusNotFound:
 		notFound(w)
 	default:

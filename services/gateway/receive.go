@@ -123,6 +123,9 @@ func (s *Service) reject(ctx context.Context, src *source, v *verifierv1.VerifyR
 		}
 		s.debts.add(d)
 	}
+	if v.GetResponse() != nil {
+		return providerAnswer("rejected", v.GetResponse())
+	}
 	return rejected(v.GetCode())
 }
 

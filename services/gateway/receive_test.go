@@ -85,6 +85,12 @@ func TestEveryOutcomeHasItsStatus(t *testing.T) {
 		{name: "an id of 10 KB", verifier: verdict(accepted(event(strings.Repeat("x", 10<<10)))), status: 202, want: "quarantined", records: kafka.TopicDead},
 		{name: "a bad signature", verifier: verdict(refused), status: 403, want: "SIGNATURE_MISMATCH"},
 		{name: "a refusal for an inner reason", verifier: verdict(&verifierv1.VerifyResponse{Verdict: verifierv1.Verdict_VERDICT_REJECTED, Code: "SECRET_EXPIRED"}), status: 403, want: "NOT_AUTHENTIC"},
+		{name: "a refusal that the provider wants in its own way", verifier: verdict(&verifierv1.VerifyResponse{Verdict: verifierv1.Verdict_VERDICT_REJECTED, Code: "SIGNATURE_MISMATCH",
+			Response: &verifierv1.HttpResponse{Status: 401, Headers: []*eventv1.Header{{Name: "Content-Type", Value: []byte("application/problem+json")}}, Body: []byte(`{"status":"no"}`)}}), status: 401, want: "no"},
+		{name: "something changed, nobody says what", verifier: verdict(&verifierv1.VerifyResponse{Verdict: verifierv1.Verdict_VERDICT_ACCEPTED,
+			Debts: []*eventv1.Debt{{Reason: "PULL_CHANGES"}}}), status: 202, want: "accepted", records: kafka.TopicDebts},
+		{name: "a handshake by OPTIONS", method: "OPTIONS", verifier: verdict(&verifierv1.VerifyResponse{Verdict: verifierv1.Verdict_VERDICT_CHALLENGE,
+			Response: &verifierv1.HttpResponse{Status: 200, Headers: []*eventv1.Header{{Name: "WebHook-Allowed-Origin", Value: []byte("x")}}}}), status: 200, headers: map[string]string{"WebHook-Allowed-Origin": "x"}},
 		{name: "an unknown source", path: "/webhooks/nobody", status: 404, want: "UNKNOWN_SOURCE"},
 		{name: "a source that the verifier does not know", verifier: func(*verifierv1.VerifyRequest) (*verifierv1.VerifyResponse, error) {
 			return nil, status.Error(codes.NotFound, "no such source")
@@ -92,7 +98,7 @@ func TestEveryOutcomeHasItsStatus(t *testing.T) {
 		{name: "no verifier", verifier: func(*verifierv1.VerifyRequest) (*verifierv1.VerifyResponse, error) {
 			return nil, status.Error(codes.Unavailable, "away")
 		}, status: 503, want: "VERIFIER_UNAVAILABLE", headers: map[string]string{"Retry-After": "1..6"}},
-		{name: "a method that nobody uses", method: "PUT", status: 405, want: "METHOD_NOT_ALLOWED", headers: map[string]string{"Allow": "GET, POST"}},
+		{name: "a method that nobody uses", method: "TRACE", status: 405, want: "METHOD_NOT_ALLOWED", headers: map[string]string{"Allow": "GET, HEAD, OPTIONS, PATCH, POST, PUT"}},
 		{name: "a path that does not exist", path: "/nothing", status: 404, want: "NOT_FOUND"},
 	} {
 		for _, durability := range []gateway.Durability{gateway.DurabilitySpool, gateway.DurabilityBroker} {

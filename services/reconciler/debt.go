@@ -3,6 +3,7 @@ package reconciler
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -114,7 +115,8 @@ func (p *poller) pay(ctx context.Context, debts []Debt) error {
 	}
 	if len(polled) > 0 {
 		p.paidAt = p.deps.Now()
-		if _, _, err := p.poll(ctx, false); err != nil {
+		resync := slices.ContainsFunc(polled, func(d Debt) bool { return d.GetReason() == "RESYNC" })
+		if _, _, err := p.poll(ctx, resync); err != nil {
 			polled = nil // the poll has logged why
 		}
 	}

@@ -23,6 +23,7 @@ type Service struct {
 	presets *presets.Set
 	now     func() time.Time
 	meters  *meters
+	keep    Keep // nil: secrets that providers hand over cannot be kept here
 }
 
 // New checks the sources' configuration, all at once, and returns a verifier for them.
@@ -94,7 +95,10 @@ func (s *Service) one(ctx context.Context, req *verifierv1.VerifyRequest) *verif
 	if !ok {
 		return &verifierv1.VerifyResponse{Verdict: verifierv1.Verdict_VERDICT_UNKNOWN_SOURCE, Code: "UNKNOWN_SOURCE", SecretIndex: -1}
 	}
-	res := src.judge(req, s.now(), false)
+	res, captured := src.decide(req, s.now(), false)
+	if captured != "" {
+		res = s.capture(ctx, src.cfg.Name, captured, res)
+	}
 	s.meters.count(ctx, src.cfg.Name, res, "")
 	return res
 }
