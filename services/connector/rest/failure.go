@@ -35,7 +35,7 @@ func failure(host string, res Response, also []int, now time.Time) error {
 		return fmt.Errorf("%w: %w", said, connector.ErrUnauthorized)
 	case http.StatusUnauthorized:
 		return fmt.Errorf("%w: %w", said, connector.ErrUnauthorized)
-	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
+	case http.StatusRequestTimeout, http.StatusConflict, http.StatusLocked, http.StatusTooEarly, http.StatusTooManyRequests:
 		return &connector.Error{RetryAfter: pause, Err: said}
 	}
 	return &connector.Error{Permanent: code < 500, RetryAfter: pause, Err: said}
