@@ -18,6 +18,8 @@ const Secret = "hush-hush-token"
 type Fault struct {
 	Status int
 	Header map[string]string
+	// Body; empty: a short JSON object.
+	Body string
 	// Times is how many requests get it; 0: all until the next fault is set.
 	Times int
 	// After is how many requests are answered as usual before.
@@ -45,7 +47,11 @@ func NewAPI(t testing.TB, authorized func(*http.Request) bool, handler http.Hand
 				w.Header().Set(k, v)
 			}
 			w.WriteHeader(f.Status)
-			_, _ = w.Write([]byte(`{"message":"` + http.StatusText(f.Status) + `"}`))
+			body := f.Body
+			if body == "" {
+				body = `{"message":"` + http.StatusText(f.Status) + `"}`
+			}
+			_, _ = w.Write([]byte(body))
 			return
 		}
 		if authorized != nil && !authorized(r) {

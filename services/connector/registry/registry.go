@@ -9,10 +9,14 @@ import (
 
 	"github.com/hookmesh/hookmesh/services/connector"
 	"github.com/hookmesh/hookmesh/services/connector/confluence"
+	"github.com/hookmesh/hookmesh/services/connector/drive"
 	"github.com/hookmesh/hookmesh/services/connector/folder"
 	"github.com/hookmesh/hookmesh/services/connector/generic"
 	"github.com/hookmesh/hookmesh/services/connector/github"
+	"github.com/hookmesh/hookmesh/services/connector/notion"
 	"github.com/hookmesh/hookmesh/services/connector/rest"
+	"github.com/hookmesh/hookmesh/services/connector/sharepoint"
+	"github.com/hookmesh/hookmesh/services/connector/zendesk"
 	"github.com/hookmesh/hookmesh/services/internal/config"
 )
 
@@ -23,8 +27,12 @@ var makers = map[string]func(config.Source, *rest.Limiters) (connector.Connector
 	"folder": func(s config.Source, _ *rest.Limiters) (connector.Connector, error) {
 		return folder.New(s.Connector)
 	},
-	"confluence": of(confluence.New),
-	"github":     of(github.New),
+	"confluence":   of(confluence.New),
+	"github":       of(github.New),
+	"google-drive": of(drive.New),
+	"notion":       of(notion.New),
+	"sharepoint":   of(sharepoint.New),
+	"zendesk":      of(zendesk.New),
 }
 
 // of adapts a maker that needs no more than the connector's own settings.

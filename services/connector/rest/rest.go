@@ -40,6 +40,8 @@ type Options struct {
 	Limiter *Limiter
 	// PrivateAddresses allows any address. Without it only the base's own host may be in a private network.
 	PrivateAddresses bool
+	// Throttled, if not nil, says that a refusal (403) is a limit in truth, where the headers do not tell.
+	Throttled func(Response) bool
 	// Timeout of a request; 0: 60 s.
 	Timeout time.Duration
 }
@@ -173,6 +175,9 @@ func (c *Client) Do(ctx context.Context, r Request) (Response, error) {
 	}
 	if out.Body, err = io.ReadAll(io.LimitReader(res.Body, limit+1)); err != nil {
 		return out, &connector.Error{Err: fmt.Errorf("read the answer of %s: %w", req.URL.Host, plain(err))}
+	}
+	if out.Status == http.StatusForbidden && c.opts.Throttled != nil && c.opts.Throttled(out) {
+		return out, &connector.Error{RetryAfter: Pause(out.Status, out.Header, now), Err: fmt.Errorf("%s answered HTTP 403: over its limit", req.URL.Host)}
 	}
 	if err := failure(req.URL.Host, out, r.Also, now); err != nil {
 		return out, err
