@@ -36,14 +36,30 @@ CREATE TABLE stage_outbox (
 	PRIMARY KEY (topic, partition, seq)
 ) WITHOUT ROWID;`
 
+// StageBatchSchema keeps a batch's outputs as one row. It follows StageSchema among the migrations.
+const StageBatchSchema = `
+CREATE TABLE stage_batches (
+	topic     TEXT    NOT NULL,
+	partition INTEGER NOT NULL,
+	last      INTEGER NOT NULL,
+	outputs   BLOB    NOT NULL,
+	PRIMARY KEY (topic, partition, last)
+);`
+
 // StageStore is stage.Store over a database. T is the service's view of a transaction.
 type StageStore[T any] struct {
 	db   *DB
-	bind func(*sql.Tx) T
+	bind func(*Tx) T
 }
 
-// NewStageStore returns a store; bind wraps a transaction into the service's view of it.
-func NewStageStore[T any](db *DB, bind func(*sql.Tx) T) *StageStore[T] {
+// flusher is a view of a transaction that keeps its writes until they are flushed.
+type flusher interface {
+	Flush(ctx context.Context) error
+}
+
+// NewStageStore returns a store; bind wraps a transaction into the service's view of it. A view with a method
+// Flush(context.Context) error has it called after the decision.
+func NewStageStore[T any](db *DB, bind func(*Tx) T) *StageStore[T] {
 	return &StageStore[T]{db: db, bind: bind}
 }
 
@@ -71,23 +87,30 @@ func (s *StageStore[T]) Claim(ctx context.Context, topic string, partition int) 
 
 // Update implements stage.Store.
 func (s *StageStore[T]) Update(ctx context.Context, decide func(context.Context, T) (stage.Advance, error)) error {
-	return s.db.InTx(ctx, func(tx *sql.Tx) error {
-		advance, err := decide(ctx, s.bind(tx))
+	return s.db.InRows(ctx, func(ctx context.Context, tx *Tx) error {
+		view := s.bind(tx)
+		advance, err := decide(ctx, view)
 		if err != nil {
 			return err
 		}
-		return writeAdvance(ctx, tx, advance)
+		if err := writeAdvance(ctx, tx, advance); err != nil {
+			return err
+		}
+		if f, ok := any(view).(flusher); ok {
+			return f.Flush(ctx)
+		}
+		return nil
 	})
 }
 
 // writeAdvance stores a new position if the fence still holds, and the outbox with it.
-func writeAdvance(ctx context.Context, tx *sql.Tx, a stage.Advance) error {
+func writeAdvance(ctx context.Context, tx *Tx, a stage.Advance) error {
 	p := a.Position
 	links, err := json.Marshal(p.Links)
 	if err != nil {
 		return fmt.Errorf("encode links of %s/%d: %w", p.Topic, p.Partition, err)
 	}
-	res, err := tx.ExecContext(ctx, `UPDATE stage_positions SET next = ?, seq = ?, links = ?, due = ?
+	res, err := tx.Exec(ctx, `UPDATE stage_positions SET next = ?, seq = ?, links = ?, due = ?
 		WHERE topic = ? AND partition = ? AND fence = ?`, p.Next, p.Seq, string(links), micros(p.Due), p.Topic, p.Partition, p.Fence)
 	if err != nil {
 		return fmt.Errorf("store position of %s/%d: %w", p.Topic, p.Partition, err)
@@ -95,27 +118,24 @@ func writeAdvance(ctx context.Context, tx *sql.Tx, a stage.Advance) error {
 	if n, err := res.RowsAffected(); err != nil || n != 1 {
 		return errors.Join(fmt.Errorf("store position of %s/%d: %w", p.Topic, p.Partition, stage.ErrFenced), err)
 	}
-	if _, err := tx.ExecContext(ctx, `DELETE FROM stage_outbox WHERE topic = ? AND partition = ? AND seq <= ?`,
-		p.Topic, p.Partition, a.Produced); err != nil {
-		return fmt.Errorf("clear outbox of %s/%d: %w", p.Topic, p.Partition, err)
+	return writeOutbox(ctx, tx, a)
+}
+
+// writeOutbox clears what was produced and keeps a batch's outputs as one row.
+func writeOutbox(ctx context.Context, tx *Tx, a stage.Advance) error {
+	p := a.Position
+	for _, table := range []string{"stage_batches WHERE last", "stage_outbox WHERE seq"} {
+		if _, err := tx.Exec(ctx, `DELETE FROM `+table+` <= ? AND topic = ? AND partition = ?`, a.Produced, p.Topic, p.Partition); err != nil {
+			return fmt.Errorf("clear outbox of %s/%d: %w", p.Topic, p.Partition, err)
+		}
 	}
 	if len(a.Outbox) == 0 {
 		return nil
 	}
-	insert, err := tx.PrepareContext(ctx, `INSERT INTO stage_outbox (topic, partition, seq, to_topic, key, value, headers)
-		VALUES (?, ?, ?, ?, ?, ?, ?)`)
+	_, err := tx.Exec(ctx, `INSERT INTO stage_batches (topic, partition, last, outputs) VALUES (?, ?, ?, ?)`,
+		p.Topic, p.Partition, a.Outbox[len(a.Outbox)-1].Seq, stage.EncodePending(a.Outbox))
 	if err != nil {
 		return fmt.Errorf("fill outbox of %s/%d: %w", p.Topic, p.Partition, err)
-	}
-	defer func() { _ = insert.Close() }()
-	for _, o := range a.Outbox {
-		headers, err := json.Marshal(o.Output.Headers)
-		if err != nil {
-			return fmt.Errorf("encode headers: %w", err)
-		}
-		if _, err := insert.ExecContext(ctx, p.Topic, p.Partition, o.Seq, o.Output.Topic, o.Output.Key, o.Output.Value, headers); err != nil {
-			return fmt.Errorf("fill outbox of %s/%d: %w", p.Topic, p.Partition, err)
-		}
 	}
 	return nil
 }
@@ -138,11 +158,36 @@ func readPosition(ctx context.Context, tx *sql.Tx, topic string, partition int) 
 	return p, nil
 }
 
+// readOutbox reads the batches, after what a version of hookmesh left that kept a row per output.
 func readOutbox(ctx context.Context, tx *sql.Tx, topic string, partition int) ([]stage.Pending, error) {
+	all, err := readRows(ctx, tx, topic, partition)
+	if err != nil {
+		return nil, fmt.Errorf("read outbox: %w", err)
+	}
+	rows, err := tx.QueryContext(ctx, `SELECT outputs FROM stage_batches WHERE topic = ? AND partition = ? ORDER BY last`, topic, partition)
+	if err != nil {
+		return nil, fmt.Errorf("read outbox: %w", err)
+	}
+	defer func() { _ = rows.Close() }()
+	for rows.Next() {
+		var outputs []byte
+		if err := rows.Scan(&outputs); err != nil {
+			return nil, fmt.Errorf("read outbox: %w", err)
+		}
+		pending, err := stage.DecodePending(outputs)
+		if err != nil {
+			return nil, fmt.Errorf("outbox of %s/%d: %w", topic, partition, err)
+		}
+		all = append(all, pending...)
+	}
+	return all, rows.Err()
+}
+
+func readRows(ctx context.Context, tx *sql.Tx, topic string, partition int) ([]stage.Pending, error) {
 	rows, err := tx.QueryContext(ctx, `SELECT seq, to_topic, key, value, headers FROM stage_outbox
 		WHERE topic = ? AND partition = ? ORDER BY seq`, topic, partition)
 	if err != nil {
-		return nil, fmt.Errorf("read outbox: %w", err)
+		return nil, err
 	}
 	defer func() { _ = rows.Close() }()
 	var all []stage.Pending
@@ -150,7 +195,7 @@ func readOutbox(ctx context.Context, tx *sql.Tx, topic string, partition int) ([
 		var p stage.Pending
 		var headers []byte
 		if err := rows.Scan(&p.Seq, &p.Output.Topic, &p.Output.Key, &p.Output.Value, &headers); err != nil {
-			return nil, fmt.Errorf("read outbox: %w", err)
+			return nil, err
 		}
 		if err := json.Unmarshal(headers, &p.Output.Headers); err != nil {
 			return nil, fmt.Errorf("decode headers of outbox record %d: %w", p.Seq, err)

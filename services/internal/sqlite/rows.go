@@ -1,0 +1,140 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"strings"
+	"sync"
+)
+
+// Tx is a transaction of the writing connection that reads and writes many rows with few statements, which are prepared
+// once for the life of the connection.
+type Tx struct {
+	*sql.Tx
+	db *DB
+}
+
+// statements keeps prepared statements. A statement can only be prepared for good while no transaction holds the one
+// connection; one that a transaction misses is prepared for it alone, and for good before the next transaction.
+type statements struct {
+	mu     sync.Mutex
+	ready  map[string]*sql.Stmt
+	wanted map[string]bool
+}
+
+// prepareWanted prepares what transactions missed; no transaction is open.
+func (db *DB) prepareWanted(ctx context.Context) error {
+	s := &db.statements
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for query := range s.wanted {
+		stmt, err := db.Write.PrepareContext(ctx, query)
+		if err != nil {
+			return fmt.Errorf("prepare a statement: %w", err)
+		}
+		s.ready[query] = stmt
+		delete(s.wanted, query)
+	}
+	return nil
+}
+
+// statement returns a statement of this transaction.
+func (t *Tx) statement(ctx context.Context, query string) (*sql.Stmt, error) {
+	s := &t.db.statements
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if stmt := s.ready[query]; stmt != nil {
+		return t.Tx.StmtContext(ctx, stmt), nil
+	}
+	s.wanted[query] = true
+	return t.PrepareContext(ctx, query)
+}
+
+// Exec runs a statement that stays prepared. Its text must come from a small set.
+func (t *Tx) Exec(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	stmt, err := t.statement(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = stmt.Close() }()
+	return stmt.ExecContext(ctx, args...)
+}
+
+// Each runs a query that stays prepared and calls scan for every row.
+func (t *Tx) Each(ctx context.Context, scan func(*sql.Rows) error, query string, args ...any) error {
+	stmt, err := t.statement(ctx, query)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = stmt.Close() }()
+	rows, err := stmt.QueryContext(ctx, args...)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = rows.Close() }()
+	for rows.Next() {
+		if err := scan(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// chunks are the numbers of rows that one statement takes, so that few statements serve any number of rows.
+var chunks = [...]int{256, 64, 16, 4, 1}
+
+// InsertRows runs an insert over many rows: into is the statement up to VALUES, args hold the rows one after the other,
+// width columns each; then is what follows the rows, or "".
+func (t *Tx) InsertRows(ctx context.Context, into string, width int, args []any, then string) error {
+	row := "(?" + strings.Repeat(", ?", width-1) + ")"
+	for _, n := range chunks {
+		if len(args) < n*width {
+			continue
+		}
+		query := into + " VALUES " + row + strings.Repeat(", "+row, n-1) + then
+		for ; len(args) >= n*width; args = args[n*width:] {
+			if _, err := t.Exec(ctx, query, args[:n*width]...); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// EachIn runs a query whose text has one %s, where a list of the keys goes, and calls scan for every row.
+func (t *Tx) EachIn(ctx context.Context, query string, keys []any, scan func(*sql.Rows) error) error {
+	for len(keys) > 0 {
+		size := chunks[0]
+		for _, n := range chunks {
+			if n >= len(keys) {
+				size = n
+			}
+		}
+		n := min(size, len(keys))
+		part := make([]any, size)
+		copy(part, keys[:n])
+		for i := n; i < size; i++ {
+			part[i] = keys[0] // a repetition finds nothing twice
+		}
+		if err := t.Each(ctx, scan, fmt.Sprintf(query, "(?"+strings.Repeat(", ?", size-1)+")"), part...); err != nil {
+			return err
+		}
+		keys = keys[n:]
+	}
+	return nil
+}
+
+// InRows runs fn in a transaction whose statements stay prepared, and commits it if fn returns nil. An interruption of ctx
+// takes effect between statements, not within one: watching for it costs more than most statements do.
+func (db *DB) InRows(ctx context.Context, fn func(ctx context.Context, tx *Tx) error) error {
+	if err := db.prepareWanted(ctx); err != nil {
+		return err
+	}
+	return db.InTx(ctx, func(tx *sql.Tx) error {
+		if err := fn(context.WithoutCancel(ctx), &Tx{Tx: tx, db: db}); err != nil {
+			return err
+		}
+		return context.Cause(ctx)
+	})
+}
