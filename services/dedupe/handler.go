@@ -24,12 +24,16 @@ const expireLimit = 1000
 func (s *Service) Handle(ctx context.Context, tx Tx, b stage.Batch) (stage.Result, error) {
 	var res stage.Result
 	counts := map[[2]string]int64{}
-	for _, rec := range b.Records {
-		ev, err := events.Decode(rec.Value)
-		if err != nil {
-			out, derr := events.Dead(rec, "dedupe", "RECORD_UNREADABLE", err, b.Now)
-			if derr != nil {
-				return res, derr
+	decoded, unreadable := decode(b.Records)
+	if err := tx.Prefetch(ctx, wanted(decoded)); err != nil {
+		return res, fmt.Errorf("read what is remembered: %w", err)
+	}
+	for i, rec := range b.Records {
+		ev := decoded[i]
+		if ev == nil {
+			out, err := events.Dead(rec, "dedupe", "RECORD_UNREADABLE", unreadable[i], b.Now)
+			if err != nil {
+				return res, err
 			}
 			res.Outputs = append(res.Outputs, out)
 			counts[[2]string{"", "dead"}]++
@@ -53,6 +57,37 @@ func (s *Service) Handle(ctx context.Context, tx Tx, b stage.Batch) (stage.Resul
 		}
 	}
 	return res, nil
+}
+
+// decode reads the events of a batch: nil where a record is none, with the reason.
+func decode(records []stage.Record) (decoded []*eventv1.Event, unreadable map[int]error) {
+	decoded = make([]*eventv1.Event, len(records))
+	unreadable = map[int]error{}
+	for i, rec := range records {
+		ev, err := events.Decode(rec.Value)
+		if err != nil {
+			unreadable[i] = err
+			continue
+		}
+		decoded[i] = ev
+	}
+	return decoded, unreadable
+}
+
+// wanted is what decisions on these events will ask about.
+func wanted(decoded []*eventv1.Event) Wanted {
+	var w Wanted
+	for _, ev := range decoded {
+		if ev == nil {
+			continue
+		}
+		w.Events = append(w.Events, ev.GetId())
+		if ev.GetIdempotencyKey() != "" {
+			w.Keys = append(w.Keys, KeyOf(ev.GetSource(), ev.GetIdempotencyKey()))
+		}
+		w.Documents = append(w.Documents, string(kafka.DocumentKey(ev.GetSource(), ev.GetDocumentId())))
+	}
+	return w
 }
 
 // decide judges one event and remembers it: unique, duplicate, or again (the very same event, produced twice).

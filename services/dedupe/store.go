@@ -14,6 +14,8 @@ var ErrNotFound = errors.New("not found")
 
 // Tx is dedupe's view of a transaction: reads see its own writes.
 type Tx interface {
+	// Prefetch reads what a batch will ask about in one go. What was not prefetched can be asked for as well, one by one.
+	Prefetch(ctx context.Context, w Wanted) error
 	// Decided says whether an event of this id was decided on before.
 	Decided(ctx context.Context, eventID string) (bool, error)
 	// First returns the delivery under a key that has not expired; nil if there is none.

@@ -49,4 +49,4 @@ CREATE TABLE events (
 	at     INTEGER NOT NULL,
 	record BLOB    NOT NULL
 ) WITHOUT ROWID;
-CREATE INDEX events_at ON events (at);`}
+CREATE INDEX events_at ON events (at);`, sqlite.StageBatchSchema}

@@ -33,7 +33,7 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Store{StageStore: sqlite.NewStageStore(db, func(t *sql.Tx) embedder.Tx { return tx{t} }), db: db}, nil
+	return &Store{StageStore: sqlite.NewStageStore(db, func(t *sqlite.Tx) embedder.Tx { return tx{t.Tx} }), db: db}, nil
 }
 
 // Close closes the database.

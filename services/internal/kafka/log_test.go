@@ -141,11 +141,11 @@ func (h *collect) Handle(_ context.Context, _ *sql.Tx, b stage.Batch) (stage.Res
 
 func runner(t *testing.T, log *kafka.Log, dir, name, topic string, h stage.Handler[*sql.Tx]) (kafka.Stage, func()) {
 	t.Helper()
-	db, err := sqlite.Open(t.Context(), filepath.Join(dir, name+".db"), sqlite.Options{Migrations: []string{sqlite.StageSchema}})
+	db, err := sqlite.Open(t.Context(), filepath.Join(dir, name+".db"), sqlite.Options{Migrations: []string{sqlite.StageSchema, sqlite.StageBatchSchema}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	store := sqlite.NewStageStore(db, func(tx *sql.Tx) *sql.Tx { return tx })
+	store := sqlite.NewStageStore(db, func(tx *sqlite.Tx) *sql.Tx { return tx.Tx })
 	r, err := stage.New(stage.Config{Name: name, Topic: topic}, store, log, h, telemetry.Nop())
 	if err != nil {
 		t.Fatal(err)

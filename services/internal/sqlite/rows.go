@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -23,20 +25,37 @@ type statements struct {
 	wanted map[string]bool
 }
 
-// prepareWanted prepares what transactions missed; no transaction is open.
+// prepareWanted prepares what transactions missed. It waits for the connection, so it holds no lock that a transaction needs.
 func (db *DB) prepareWanted(ctx context.Context) error {
 	s := &db.statements
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for query := range s.wanted {
+	for _, query := range s.takeWanted() {
 		stmt, err := db.Write.PrepareContext(ctx, query)
 		if err != nil {
 			return fmt.Errorf("prepare a statement: %w", err)
 		}
-		s.ready[query] = stmt
-		delete(s.wanted, query)
+		s.mu.Lock()
+		if s.ready[query] != nil { // two transactions missed it
+			err = stmt.Close()
+		} else {
+			s.ready[query] = stmt
+		}
+		s.mu.Unlock()
+		if err != nil {
+			return fmt.Errorf("close a statement: %w", err)
+		}
 	}
 	return nil
+}
+
+func (s *statements) takeWanted() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.wanted) == 0 {
+		return nil
+	}
+	queries := slices.Collect(maps.Keys(s.wanted))
+	clear(s.wanted)
+	return queries
 }
 
 // statement returns a statement of this transaction.
@@ -131,8 +150,9 @@ func (db *DB) InRows(ctx context.Context, fn func(ctx context.Context, tx *Tx) e
 	if err := db.prepareWanted(ctx); err != nil {
 		return err
 	}
-	return db.InTx(ctx, func(tx *sql.Tx) error {
-		if err := fn(context.WithoutCancel(ctx), &Tx{Tx: tx, db: db}); err != nil {
+	whole := context.WithoutCancel(ctx)
+	return db.InTx(whole, func(tx *sql.Tx) error {
+		if err := fn(whole, &Tx{Tx: tx, db: db}); err != nil {
 			return err
 		}
 		return context.Cause(ctx)

@@ -21,13 +21,13 @@ func TestStageStore(t *testing.T) {
 }
 
 func openStage(t *testing.T, path string) stagetest.StoreFixture[*sql.Tx] {
-	db, err := sqlite.Open(t.Context(), path, sqlite.Options{Migrations: []string{sqlite.StageSchema, `CREATE TABLE names (name TEXT PRIMARY KEY)`}})
+	db, err := sqlite.Open(t.Context(), path, sqlite.Options{Migrations: []string{sqlite.StageSchema, sqlite.StageBatchSchema, `CREATE TABLE names (name TEXT PRIMARY KEY)`}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = db.Close() })
 	return stagetest.StoreFixture[*sql.Tx]{
-		Store: sqlite.NewStageStore(db, func(tx *sql.Tx) *sql.Tx { return tx }),
+		Store: sqlite.NewStageStore(db, func(tx *sqlite.Tx) *sql.Tx { return tx.Tx }),
 		Put: func(ctx context.Context, tx *sql.Tx, name string) error {
 			_, err := tx.ExecContext(ctx, `INSERT INTO names (name) VALUES (?)`, name)
 			return err

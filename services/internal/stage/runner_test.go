@@ -123,12 +123,12 @@ func (c counting) Handle(ctx context.Context, tx *sql.Tx, b stage.Batch) (stage.
 
 func openStore(t testing.TB, path string) (*sqlite.DB, *sqlite.StageStore[*sql.Tx]) {
 	db, err := sqlite.Open(context.Background(), path, sqlite.Options{Migrations: []string{
-		sqlite.StageSchema, `CREATE TABLE counter (n INTEGER NOT NULL); INSERT INTO counter VALUES (0);`,
+		sqlite.StageSchema, sqlite.StageBatchSchema, `CREATE TABLE counter (n INTEGER NOT NULL); INSERT INTO counter VALUES (0);`,
 	}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return db, sqlite.NewStageStore(db, func(tx *sql.Tx) *sql.Tx { return tx })
+	return db, sqlite.NewStageStore(db, func(tx *sqlite.Tx) *sql.Tx { return tx.Tx })
 }
 
 // run lets a stage move everything there is, or die.

@@ -58,7 +58,7 @@ CREATE TABLE states (
 	source TEXT NOT NULL,
 	state  BLOB NOT NULL,
 	PRIMARY KEY (kind, source)
-) WITHOUT ROWID;`}
+) WITHOUT ROWID;`, sqlite.StageBatchSchema}
 
 // Store is reconciler.Store over SQLite.
 type Store struct {
@@ -72,7 +72,7 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Store{StageStore: sqlite.NewStageStore(db, func(t *sql.Tx) reconciler.Tx { return tx{t} }), db: db}, nil
+	return &Store{StageStore: sqlite.NewStageStore(db, func(t *sqlite.Tx) reconciler.Tx { return tx{t.Tx} }), db: db}, nil
 }
 
 // Close closes the database.

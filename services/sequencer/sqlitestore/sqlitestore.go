@@ -58,7 +58,7 @@ CREATE TABLE partitions (
 	partition INTEGER PRIMARY KEY,
 	held      INTEGER NOT NULL,
 	floor     INTEGER NOT NULL
-);`}
+);`, sqlite.StageBatchSchema}
 
 // Store is sequencer.Store over SQLite.
 type Store struct {
@@ -72,7 +72,7 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Store{StageStore: sqlite.NewStageStore(db, func(t *sql.Tx) sequencer.Tx { return tx{t} }), db: db}, nil
+	return &Store{StageStore: sqlite.NewStageStore(db, func(t *sqlite.Tx) sequencer.Tx { return tx{t.Tx} }), db: db}, nil
 }
 
 // Close closes the database.
