@@ -41,6 +41,10 @@ test-kafka: ## The stages and one round trip over real Apache Kafka (needs Java 
 	cd services && go test -tags kafka -run 'Apache|Rolling' -timeout 8m ./internal/kafka/
 	cd e2e && go test -tags kafka -run 'ApacheKafka' -timeout 5m ./topology/
 
+.PHONY: deploy-test
+deploy-test: ## Alert rules, dashboards, compose file and Helm chart, checked with the tools that read them
+	cd e2e/deploy && GOWORK=off go test -timeout 8m ./...
+
 .PHONY: bench
 bench: build ## Throughput, latency, memory and size, as ratios to a baseline in the same run
 	cd e2e && go test -run '^$$' -bench . -benchtime 1x -timeout 20m ./bench/...

@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -31,8 +32,10 @@ var build = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	bin := filepath.Join(dir, "hookmesh")
-	cmd := exec.CommandContext(context.Background(), "go", "build", "-o", bin, "github.com/hookmesh/hookmesh/services/cmd/hookmesh")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	cmd := exec.CommandContext(context.Background(), "go", "build", "-o", bin, "./cmd/hookmesh")
+	_, file, _, _ := runtime.Caller(0)
+	cmd.Dir = filepath.Join(filepath.Dir(file), "../../services")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=") // from whichever module the tests are
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build hookmesh: %w\n%s", err, out)
 	}
@@ -178,9 +181,25 @@ func Sign(body []byte) string {
 	return "sha256=" + hex.EncodeToString(mac.Sum(nil))
 }
 
+// OpenMetrics is what the admin server tells a scraper that knows exemplars.
+func (m *Mesh) OpenMetrics() ([]byte, error) {
+	req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, m.Admin+"/metrics", nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Accept", "application/openmetrics-text; version=1.0.0")
+	_, raw, err := do(req)
+	return raw, err
+}
+
 // SendRaw posts any bytes with any signature.
 func (m *Mesh) SendRaw(body []byte, signature string) (int, []byte, error) {
-	req, err := http.NewRequestWithContext(context.Background(), http.MethodPost, m.HTTP+"/webhooks/docs", bytes.NewReader(body))
+	return m.SendTo("docs", body, signature)
+}
+
+// SendTo posts any bytes with any signature to a source.
+func (m *Mesh) SendTo(source string, body []byte, signature string) (int, []byte, error) {
+	req, err := http.NewRequestWithContext(context.Background(), http.MethodPost, m.HTTP+"/webhooks/"+source, bytes.NewReader(body))
 	if err != nil {
 		return 0, nil, err
 	}
