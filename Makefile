@@ -47,7 +47,15 @@ deploy-test: ## Alert rules, dashboards, compose file and Helm chart, checked wi
 
 .PHONY: bench
 bench: build ## Throughput, latency, memory and size, as ratios to a baseline in the same run
-	cd e2e && go test -run '^$$' -bench . -benchtime 1x -timeout 20m ./bench/...
+	cd e2e && go test -run '^$$' -bench 'Durable202|WebhookToSearchable|Start' -benchtime 1x -timeout 30m ./bench/...
+
+.PHONY: bench-memory
+bench-memory: ## Memory under MEMORY_TIME (default 60m) of edits: does it grow?
+	cd e2e && MEMORY_TIME=$${MEMORY_TIME:-60m} go test -run '^$$' -bench Memory -benchtime 1x -timeout 3h ./bench/...
+
+.PHONY: bench-herd
+bench-herd: ## 60,000 webhooks at once upon a cold instance: all accounted for, memory, p99
+	cd e2e && go test -run '^$$' -bench Herd -benchtime 1x -timeout 30m ./bench/...
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for FUZZTIME (default 10s) each

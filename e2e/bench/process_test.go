@@ -50,11 +50,11 @@ func pause(tb testing.TB, pid int) (resume func()) {
 	return func() { signal(syscall.SIGCONT) }
 }
 
-// metric is the sum of a metric over all its attributes, from the process's own page of metrics.
-func metric(tb testing.TB, m *mesh.Mesh, name string) float64 {
+// metricOf is the sum of a metric over all its attributes, from the process's own page of metrics.
+func metricOf(m *mesh.Mesh, name string) (float64, error) {
 	_, raw, err := m.Get(m.Admin + "/metrics")
 	if err != nil {
-		tb.Fatal(err)
+		return 0, err
 	}
 	sum, found := 0.0, false
 	for line := range strings.SplitSeq(string(raw), "\n") {
@@ -64,17 +64,25 @@ func metric(tb testing.TB, m *mesh.Mesh, name string) float64 {
 		}
 		v, err := strconv.ParseFloat(rest[strings.LastIndexByte(rest, ' ')+1:], 64)
 		if err != nil {
-			tb.Fatal(err)
+			return 0, fmt.Errorf("read %q: %w", line, err)
 		}
 		sum, found = sum+v, true
 	}
 	if !found {
-		tb.Fatalf("there is no %s among the metrics", name)
+		return 0, fmt.Errorf("there is no %s among the metrics", name)
 	}
-	return sum
+	return sum, nil
 }
 
-// rss is the process's resident memory in MB.
-func rss(tb testing.TB, m *mesh.Mesh) float64 {
-	return metric(tb, m, "process_resident_memory_bytes") / (1 << 20)
+func metric(tb testing.TB, m *mesh.Mesh, name string) float64 {
+	v, err := metricOf(m, name)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return v
 }
+
+const residentMemory = "process_resident_memory_bytes"
+
+// rss is the process's resident memory in MB.
+func rss(tb testing.TB, m *mesh.Mesh) float64 { return metric(tb, m, residentMemory) / (1 << 20) }

@@ -15,8 +15,11 @@ const (
 	busyAt = 8
 	// restFactor is how long background work rests for what it worked: all of it together keeps a twentieth of the time.
 	restFactor = 19
-	// longestRest bounds one rest, so that the background never stands still.
-	longestRest = time.Second
+	// longestRest bounds one rest: work that waited for something else may have taken long without taking anything away.
+	longestRest = 10 * time.Second
+	// spacing bounds what is left of a rest when the burst is over: workers that rested begin one after the other, so that those
+	// of a new burst do not meet all of them at work.
+	spacing = 100 * time.Millisecond
 	// look is how often a resting worker looks whether the burst is over.
 	look = 5 * time.Millisecond
 	// linger is how long a burst is believed to go on: a group commit answers everybody at once, and the next requests come
@@ -62,7 +65,7 @@ func (p *Pacer) Rest(ctx context.Context, took time.Duration) {
 		case <-ctx.Done():
 			return false
 		case <-tick.C:
-			return p.Busy()
+			return true
 		}
 	}
 	for !p.resting.TryLock() {
@@ -71,9 +74,19 @@ func (p *Pacer) Rest(ctx context.Context, took time.Duration) {
 		}
 	}
 	defer p.resting.Unlock()
-	for end := time.Now().Add(min(restFactor*took, longestRest)); time.Now().Before(end); {
-		if !wait() {
-			return
-		}
+	// Only time that was seen to pass counts: after a pause of the whole process, everybody's rest would be over at once.
+	last, rested := time.Now(), time.Duration(0)
+	for rested < p.due(took) && wait() {
+		now := time.Now()
+		rested += min(now.Sub(last), 2*look)
+		last = now
 	}
+}
+
+// due is how long to rest now for work that took so long.
+func (p *Pacer) due(took time.Duration) time.Duration {
+	if p.Busy() {
+		return min(restFactor*took, longestRest)
+	}
+	return min(took, spacing)
 }

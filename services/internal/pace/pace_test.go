@@ -51,3 +51,24 @@ func TestTheBackgroundRestsOnlyWhileThereAreRequests(t *testing.T) {
 	var none *Pacer
 	none.Rest(t.Context(), time.Hour)
 }
+
+func TestWorkersBeginOneAfterTheOtherWhenTheBurstIsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &Pacer{}
+		leave := crowd(p, busyAt)
+		ended := make(chan time.Time, 10)
+		for range cap(ended) {
+			go func() { p.Rest(t.Context(), time.Second); ended <- time.Now() }()
+		}
+		time.Sleep(time.Second)
+		leave()
+		last := <-ended
+		for range cap(ended) - 1 {
+			next := <-ended
+			if gap := next.Sub(last); gap < spacing || gap > spacing+2*look {
+				t.Errorf("the next worker began after %s, want %s", gap, spacing)
+			}
+			last = next
+		}
+	})
+}
