@@ -310,14 +310,14 @@ func (s *core) pass(it *Item, refetch, gap bool, reason string) {
 }
 
 // doubt says whether an item that passes must be fetched. What is fetched may be newer than what passes next: so whatever
-// happened before something passed that is fetched is doubtful.
+// happened before something passed that is fetched, or about then, is doubtful.
 func (s *core) doubt(it *Item, refetch bool) bool {
 	when := it.Occurred
 	if when == 0 {
 		when = it.Received
 	}
 	switch {
-	case s.Doubt != 0 && when <= s.Doubt:
+	case s.Doubt != 0 && when <= s.Doubt+about:
 		refetch = true
 	case !refetch && !it.Fetch:
 		s.Doubt = 0

@@ -49,6 +49,8 @@ const (
 	second = int64(1_000_000)
 	// farFuture is how far ahead of our clock a source's time is still believed: more than any time zone taken for UTC.
 	farFuture = 24 * 3600 * second
+	// about is how long after something passes it is fetched at the latest, as a rule, and how far clocks are apart.
+	about = 300 * second
 	// anew is how much newer an event must be by its time to be believed against its number: more than clocks are apart.
 	anew = 3600 * second
 )

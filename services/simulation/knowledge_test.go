@@ -20,7 +20,18 @@ type knowledge struct {
 	embedded, removed map[string]int
 	// broken are promises that were not kept.
 	broken []string
+	// pending is what the transaction under way will have done.
+	pending []func()
 }
+
+func (k *knowledge) commit() {
+	for _, do := range k.pending {
+		do()
+	}
+	k.pending = nil
+}
+
+func (k *knowledge) rollback() { k.pending = nil }
 
 type entry struct {
 	revision int64
@@ -32,7 +43,7 @@ type entry struct {
 }
 
 func newKnowledge(w *world) *knowledge {
-	return &knowledge{w, map[string]*entry{}, map[string]string{}, map[string]int{}, map[string]int{}, nil}
+	return &knowledge{w, map[string]*entry{}, map[string]string{}, map[string]int{}, map[string]int{}, nil, nil}
 }
 
 // apply carries out a change at a time.

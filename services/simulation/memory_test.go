@@ -104,16 +104,15 @@ func (m *memory[T]) step(ctx context.Context, what string) error {
 
 // transaction runs fn, and commits unless it fails or the process dies before.
 func (m *memory[T]) transaction(ctx context.Context, fn func() error) error {
-	select {
-	case m.turn <- struct{}{}:
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-	defer func() { <-m.turn }()
-	if err := m.step(ctx, "begins"); err != nil {
+	if err := m.step(ctx, "begins"); err != nil { // before the lock, so that its order is the scheduler's
 		return err
 	}
-	err := fn()
+	m.turn <- struct{}{}
+	defer func() { <-m.turn }()
+	err := context.Cause(ctx)
+	if err == nil {
+		err = fn()
+	}
 	if err == nil {
 		err = m.step(ctx, "commits")
 	}

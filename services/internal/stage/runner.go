@@ -29,6 +29,8 @@ type Config struct {
 	Rest func(ctx context.Context, took time.Duration)
 	// Now is the clock; nil: time.Now.
 	Now func() time.Time
+	// Jitter says how long to wait before a step that failed is tried again, of at most the given time; nil: at random.
+	Jitter func(longest time.Duration) time.Duration
 }
 
 const (
@@ -77,6 +79,9 @@ func New[T any](cfg Config, store Store[T], log Log, handler Handler[T], tel tel
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	if cfg.Jitter == nil {
+		cfg.Jitter = rand.N[time.Duration]
+	}
 	m, err := newMeters(tel)
 	if err != nil {
 		return nil, fmt.Errorf("meters of stage %s: %w", cfg.Name, err)
@@ -107,10 +112,36 @@ func (r *Runner[T]) RunPartition(ctx context.Context, partition int, committed f
 		}
 	}()
 	for {
-		if err := p.turn(ctx); err != nil {
+		err := p.turn(ctx)
+		if isUnsure(err) && ctx.Err() == nil {
+			err = p.claimAgain(ctx, err)
+		}
+		if err != nil {
 			return err
 		}
 	}
+}
+
+// unsureError says that a transaction failed after the handler had decided: it may have been committed all the same.
+type unsureError struct{ error }
+
+func (e *unsureError) Unwrap() error { return e.error }
+
+func isUnsure(err error) bool {
+	var unsure *unsureError
+	return errors.As(err, &unsure)
+}
+
+// claimAgain finds out what the store holds after a commit of unknown fate. To decide once more on what may be decided
+// already, from a position that may be passed already, would lose outputs.
+func (w *worker[T]) claimAgain(ctx context.Context, cause error) error {
+	w.tel.Logger.Warn("a commit failed and may have happened; claiming the partition again", "topic", w.cfg.Topic, "partition", w.partition, "error", cause)
+	w.meters.retries.Add(ctx, 1, withStage(w.cfg.Name, attribute.String("step", "commit")))
+	if err := w.input.Close(); err != nil {
+		return fmt.Errorf("close the partition: %w", err)
+	}
+	w.idleSince, w.cleared = time.Time{}, 0
+	return w.open(ctx)
 }
 
 // worker is one partition's loop.
@@ -267,13 +298,18 @@ func (w *worker[T]) step(ctx context.Context, fetched []Record, now time.Time) e
 	var result Result
 	var advance Advance
 	err := w.retry(ctx, "decide", func() error {
-		return w.store.Update(ctx, func(ctx context.Context, tx T) (_ Advance, err error) {
+		decided := false
+		err := w.store.Update(ctx, func(ctx context.Context, tx T) (_ Advance, err error) {
 			if result, err = w.handler.Handle(ctx, tx, batch); err != nil {
 				return Advance{}, err
 			}
-			advance = w.advance(result, next, links)
+			advance, decided = w.advance(result, next, links), true
 			return advance, nil
 		})
+		if err != nil && decided {
+			return &unsureError{err}
+		}
+		return err
 	})
 	if err != nil {
 		return err
@@ -368,10 +404,12 @@ func (w *worker[T]) retry(ctx context.Context, what string, fn func() error) err
 			return context.Cause(ctx)
 		case errors.Is(err, ErrFenced):
 			return fmt.Errorf("%s %s/%d: %w", what, w.cfg.Topic, w.partition, err)
+		case isUnsure(err):
+			return err
 		}
 		w.tel.Logger.Warn("a stage could not go on; trying again", "step", what, "topic", w.cfg.Topic, "partition", w.partition, "delay", delay, "error", err)
 		w.meters.retries.Add(ctx, 1, withStage(w.cfg.Name, attribute.String("step", what)))
-		timer := time.NewTimer(rand.N(delay) + time.Millisecond)
+		timer := time.NewTimer(w.cfg.Jitter(delay) + time.Millisecond)
 		select {
 		case <-ctx.Done():
 			timer.Stop()

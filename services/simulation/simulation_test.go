@@ -1,0 +1,321 @@
+package simulation
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	eventv1 "github.com/hookmesh/hookmesh/gen/hookmesh/event/v1"
+	"github.com/hookmesh/hookmesh/services/dedupe"
+	"github.com/hookmesh/hookmesh/services/internal/events"
+	"github.com/hookmesh/hookmesh/services/internal/kafka"
+	"github.com/hookmesh/hookmesh/services/internal/stage"
+	"github.com/hookmesh/hookmesh/services/internal/telemetry"
+	"github.com/hookmesh/hookmesh/services/sequencer"
+)
+
+var (
+	simSeed = flag.Uint64("sim.seed", 0, "run the simulation of this seed alone, and print its steps")
+	simRuns = flag.Int("sim.runs", 60, "how many seeds TestSimulation runs")
+	simTime = flag.Duration("sim.time", 30*time.Second, "after which time TestSimulation begins no further seed")
+)
+
+const partitions = 2
+
+// TestSimulation runs the pipeline under faults, one seed after the other. The seeds are others each time.
+func TestSimulation(t *testing.T) {
+	if *simSeed != 0 {
+		simulate(t, *simSeed, true)
+		return
+	}
+	first, began := rand.Uint64N(1<<40)+1, time.Now()
+	runs := 0
+	for ; runs < *simRuns && time.Since(began) < *simTime && !t.Failed(); runs++ {
+		simulate(t, first+uint64(runs), false)
+	}
+	t.Logf("%d seeds from %d on in %s", runs, first, time.Since(began).Round(time.Millisecond))
+}
+
+// One seed is one run, to the last step.
+func TestASeedIsOneRun(t *testing.T) {
+	for seed := uint64(1); seed <= 3; seed++ {
+		one, two := simulate(t, seed, false), simulate(t, seed, false)
+		if !slices.Equal(one.scheduler.log, two.scheduler.log) {
+			for i := range min(len(one.scheduler.log), len(two.scheduler.log)) {
+				if one.scheduler.log[i] != two.scheduler.log[i] {
+					t.Fatalf("seed %d: step %d is once %q, once %q", seed, i, one.scheduler.log[i], two.scheduler.log[i])
+				}
+			}
+			t.Fatalf("seed %d: %d steps, then %d", seed, len(one.scheduler.log), len(two.scheduler.log))
+		}
+	}
+}
+
+// simulate plays a seed and reports what is wrong in the end.
+func simulate(t *testing.T, seed uint64, verbose bool) (s *simulation) {
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(time.Until(noon)) // the bubble begins in the year 2000, before any time that can be a position
+		s = newSimulation(t, seed)
+		s.run()
+		var trouble []string
+		trouble = append(trouble, s.knowledge.differs()...)
+		trouble = append(trouble, s.knowledge.broken...)
+		trouble = append(trouble, s.unaccounted()...)
+		if len(trouble) > 0 {
+			t.Errorf("seed %d: repeat it with `make sim SEED=%d`\n%s", seed, seed, strings.Join(trouble, "\n"))
+		}
+		if verbose || len(trouble) > 0 {
+			t.Logf("seed %d: %d steps, %d crashes\n%s\n%s", seed, s.scheduler.steps, s.scheduler.crashes, s.world, strings.Join(s.scheduler.log, "\n"))
+		}
+	})
+	return s
+}
+
+// simulation is the pipeline: gateway → dedupe → sequencer → embedder, and the reconciler that pays debts.
+type simulation struct {
+	t         *testing.T
+	dice      seeded
+	world     *world
+	scheduler *scheduler
+	log       *memoryLog
+	dedupes   *dedupeStore
+	sequences *sequencerStore
+	embedder  *embedder
+	knowledge *knowledge
+	slots     []*slot
+	clocks    [4]time.Duration // how far each stage's clock is off
+	instances int
+	wg        sync.WaitGroup
+	ctx       context.Context
+	poison    int
+}
+
+// slot is a partition of a stage. Usually one instance runs it; after a rebalance two may believe that they do.
+type slot struct {
+	name  string
+	run   func(ctx context.Context) error
+	live  []*process
+	stage int
+}
+
+func newSimulation(t *testing.T, seed uint64) *simulation {
+	d := newSeeded(seed)
+	s := &simulation{t: t, dice: d, scheduler: newScheduler(d)}
+	s.scheduler.disturb = s.disturb
+	s.world = newWorld(d, drawProfile(d), time.Now(), 4+d.IntN(25, "steps"))
+	s.knowledge = newKnowledge(s.world)
+	s.log = newMemoryLog(partitions, s.scheduler)
+	s.dedupes, s.sequences, s.embedder = newDedupeStore(s.scheduler), newSequencerStore(s.scheduler), newEmbedder(s.knowledge, s.scheduler)
+	dd, err := dedupe.New(s.dedupes, dedupe.Config{}, telemetry.Nop(), s.now(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sq, err := sequencer.New(s.sequences, s.log, sequencer.Config{MaxHeld: 1 + d.IntN(8, "held"), MaxHeldTotal: 1 + d.IntN(20, "held in total")}, telemetry.Nop(), s.now(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	addStage(s, 0, "dedupe", kafka.TopicAccepted, s.dedupes.memory, dd)
+	addStage(s, 1, "sequencer", kafka.TopicUnique, s.sequences.memory, sq)
+	addStage(s, 2, "embedder", kafka.TopicChanged, s.embedder.memory, s.embedder)
+	payer := newMemory[struct{}](struct{}{}, "reconciler", s.scheduler)
+	addStage(s, 3, "reconciler", kafka.TopicDebts, payer, payDebts{s})
+	for i := range 2 {
+		s.slots = append(s.slots, &slot{name: fmt.Sprint("worker-", i), stage: 2, run: func(ctx context.Context) error { s.embedder.work(ctx); return context.Cause(ctx) }})
+	}
+	return s
+}
+
+// now is a stage's clock.
+func (s *simulation) now(stage int) func() time.Time {
+	return func() time.Time { return time.Now().Add(s.clocks[stage]) }
+}
+
+func addStage[T any](s *simulation, number int, name, topic string, store stage.Store[T], h stage.Handler[T]) {
+	cfg := stage.Config{Name: name, Topic: topic, BatchSize: 1 + s.dice.IntN(6, "batch"), Now: s.now(number), Jitter: func(d time.Duration) time.Duration { return d / 2 }}
+	for p := range partitions {
+		runner, err := stage.New(cfg, store, s.log, h, telemetry.Nop())
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		s.slots = append(s.slots, &slot{name: fmt.Sprintf("%s-%d", name, p), stage: number, run: func(ctx context.Context) error { return runner.RunPartition(ctx, p, nil) }})
+	}
+}
+
+// start begins another instance of a slot. When the last one has ended, a new one begins a while later.
+func (s *simulation) start(sl *slot) {
+	s.instances++
+	ctx, cancel := context.WithCancelCause(s.ctx)
+	p := &process{name: fmt.Sprintf("%s#%d", sl.name, s.instances), cancel: cancel}
+	ctx = context.WithValue(ctx, processKey{}, p)
+	sl.live = append(sl.live, p)
+	s.wg.Go(func() {
+		defer cancel(nil)
+		err := sl.run(ctx)
+		// The end is a step too, so that nothing changes while another process runs.
+		_ = s.scheduler.step(ctx, fmt.Sprintf("ends (fenced: %v)", errors.Is(err, stage.ErrFenced)))
+		sl.live = slices.DeleteFunc(sl.live, func(q *process) bool { return q == p })
+		if len(sl.live) == 0 && s.ctx.Err() == nil {
+			select {
+			case <-s.ctx.Done():
+				return
+			case <-time.After(300 * time.Millisecond):
+			}
+			again := context.WithValue(s.ctx, processKey{}, &process{name: p.name + "+", cancel: func(error) {}})
+			_ = s.scheduler.step(again, "starts again")
+			if len(sl.live) == 0 {
+				s.start(sl)
+			}
+		}
+	})
+}
+
+// disturb lets a second instance of a partition begin, or a clock jump, or something unreadable come.
+func (s *simulation) disturb() {
+	switch s.dice.IntN(4, "disturbance") {
+	case 0, 1:
+		sl := s.slots[s.dice.IntN(len(s.slots), "slot")]
+		if len(sl.live) < 3 && s.ctx.Err() == nil {
+			s.start(sl)
+		}
+	case 2:
+		s.clocks[s.dice.IntN(len(s.clocks), "clock")] = time.Duration(s.dice.IntN(240, "jump")-120) * time.Second
+	case 3:
+		s.poison++
+		topic := []string{kafka.TopicAccepted, kafka.TopicUnique, kafka.TopicChanged}[s.dice.IntN(3, "topic")]
+		s.log.write([]stage.Output{{Topic: topic, Key: fmt.Append(nil, "s/doc-", s.dice.IntN(4, "key")), Value: []byte("\xffno record of ours")}})
+	}
+}
+
+// run plays the deliveries under faults, then lets everything come to rest without.
+func (s *simulation) run() {
+	ctx, cancel := context.WithCancel(context.Background())
+	s.ctx = ctx
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	for _, sl := range s.slots {
+		s.start(sl)
+	}
+	s.deliver()
+	go func() { s.scheduler.run(stop); close(stopped) }()
+	time.Sleep(s.world.end().Sub(s.world.start) + 3*time.Minute)
+	s.scheduler.setCalm()
+	time.Sleep(10 * time.Minute)
+	if s.world.needsPoll() {
+		n := 0
+		found := s.world.poll(time.Now(), func() string { n++; return fmt.Sprint("last-poll-", n) })
+		s.log.write(outputs(s.t, found...))
+	}
+	time.Sleep(10 * time.Minute)
+	cancel()
+	s.wg.Wait()
+	close(stop)
+	<-stopped
+}
+
+func outputs(t *testing.T, all ...*eventv1.Event) (outs []stage.Output) {
+	for _, ev := range all {
+		out, err := events.Output(kafka.TopicAccepted, ev.GetSource(), ev.GetDocumentId(), ev)
+		if err != nil {
+			t.Fatal(err)
+		}
+		outs = append(outs, out)
+	}
+	return outs
+}
+
+// deliver begins a request for each delivery of each change, and polls in between.
+func (s *simulation) deliver() {
+	w, d := s.world, s.dice
+	request := func(name string, at time.Time, make func(try int) []*eventv1.Event, same bool) {
+		p := &process{name: name, cancel: func(error) {}}
+		ctx := context.WithValue(s.ctx, processKey{}, p)
+		s.wg.Go(func() {
+			time.Sleep(time.Until(at))
+			var outs []stage.Output
+			for try := 0; s.ctx.Err() == nil; try++ {
+				p.dead = false // the gateway starts again
+				if outs == nil || !same {
+					if s.scheduler.step(ctx, "arrives") != nil {
+						time.Sleep(200 * time.Millisecond)
+						continue
+					}
+					outs = outputs(s.t, make(try)...)
+				}
+				if s.log.Produce(ctx, outs) == nil {
+					return
+				}
+				time.Sleep(time.Second)
+			}
+		})
+	}
+	for _, c := range w.changes {
+		copies := []int{1, 1, 2, 3}[d.IntN(4, "copies")]
+		if w.lossy && chance(d, 4, "lost") {
+			copies = 0
+		}
+		for copied := range copies {
+			name := fmt.Sprintf("gateway-%d-%d", c.index, copied)
+			// A spool writes the same record again; a source that had no answer sends the change again.
+			request(name, c.at.Add(time.Duration(d.IntN(60_000, "delay"))*time.Millisecond), func(try int) []*eventv1.Event {
+				return []*eventv1.Event{w.webhook(c, fmt.Sprintf("%s-%d", name, try), time.Now())}
+			}, chance(d, 2, "spool"))
+		}
+	}
+	if w.fetch {
+		for n := range d.IntN(3, "polls") {
+			name := fmt.Sprint("poll-", n)
+			request(name, w.start.Add(time.Duration(d.IntN(int(w.end().Sub(w.start)/time.Millisecond)+60_000, "poll at"))*time.Millisecond), func(try int) []*eventv1.Event {
+				i := 0
+				return w.poll(time.Now(), func() string { i++; return fmt.Sprintf("%s-%d-%d", name, try, i) })
+			}, chance(d, 2, "same"))
+		}
+	}
+}
+
+// payDebts is the reconciler: it fetches the documents that it is asked for.
+type payDebts struct{ *simulation }
+
+func (p payDebts) Handle(_ context.Context, _ struct{}, b stage.Batch) (res stage.Result, err error) {
+	for _, rec := range b.Records {
+		d := &eventv1.Debt{}
+		if err := proto.Unmarshal(rec.Value, d); err != nil {
+			return res, err
+		}
+		if p.world.fetch && d.GetDocumentId() != "" {
+			res.Outputs = append(res.Outputs, outputs(p.t, p.world.fetchEvent(d.GetDocumentId(), eventv1.Origin_ORIGIN_DEBT, fmt.Sprintf("debt-%d-%d", rec.Partition, rec.Offset), time.Now()))...)
+		}
+	}
+	return res, nil
+}
+
+// unaccounted lists what nobody can say the fate of.
+func (s *simulation) unaccounted() []string {
+	var accepted []string
+	for _, rec := range s.log.all(kafka.TopicAccepted) {
+		if ev, err := events.Decode(rec.Value); err == nil {
+			accepted = append(accepted, ev.GetId())
+		}
+	}
+	bad := unaccounted(accepted, s.dedupes, s.sequences, s.knowledge)
+	letters := map[string]bool{}
+	for _, rec := range s.log.all(kafka.TopicDead) {
+		d := &eventv1.DeadLetter{}
+		if err := proto.Unmarshal(rec.Value, d); err != nil || d.GetError() == "" {
+			bad = append(bad, "a dead letter without a reason")
+		}
+		letters[d.GetId()] = true
+	}
+	if len(letters) != s.poison {
+		bad = append(bad, fmt.Sprintf("%d records were unreadable, %d became dead letters", s.poison, len(letters)))
+	}
+	return bad
+}
