@@ -37,7 +37,7 @@ func (s *Service) attempt(ctx context.Context, job *Job, learned *visit) error {
 	switch ev.GetAction() {
 	case eventv1.Action_ACTION_DELETED, eventv1.Action_ACTION_SUBTREE_DELETED:
 		// In doubt about the order, the source itself says whether the document is gone.
-		if f := s.fetchers[job.Source]; !job.Change.GetRefetch() || f == nil || ev.GetAction() == eventv1.Action_ACTION_SUBTREE_DELETED {
+		if f := s.fetcher(job.Source); !job.Change.GetRefetch() || f == nil || ev.GetAction() == eventv1.Action_ACTION_SUBTREE_DELETED {
 			return s.remove(ctx, job)
 		}
 	}
@@ -55,7 +55,7 @@ func (s *Service) attempt(ctx context.Context, job *Job, learned *visit) error {
 func (s *Service) content(ctx context.Context, job *Job, learned *visit) (connector.Document, error) {
 	ev := job.Change.GetEvent()
 	c := ev.GetContent()
-	f := s.fetchers[job.Source]
+	f := s.fetcher(job.Source)
 	if c.GetInline() && (!job.Change.GetRefetch() || f == nil) {
 		return connector.Document{Content: []byte(c.GetText()), Format: formats[c.GetFormat()], Title: c.GetTitle(), URL: c.GetUrl(), Version: ev.GetVersion()}, nil
 	}

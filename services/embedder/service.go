@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -39,7 +40,7 @@ type Deps struct {
 	Telemetry telemetry.Telemetry
 	// Rest, if not nil, is called after each job with the time that it took, so that workers can give way to requests.
 	Rest func(ctx context.Context, took time.Duration)
-	// Fetchers get documents, by source. A source without one has its content in its events.
+	// Fetchers get documents, by source. A source without one has its content in its events. SetSources replaces them.
 	Fetchers map[string]connector.Fetcher
 	// Now is the clock.
 	Now func() time.Time
@@ -80,7 +81,7 @@ type Service struct {
 	embedderv1.UnimplementedEmbedderServiceServer
 	deps     Deps
 	cfg      Config
-	fetchers map[string]connector.Fetcher
+	sources  atomic.Pointer[sourceSettings]
 	breakers *breakers
 	taking   sync.Mutex // held by the worker that takes a job: what a probe allows is one job, not one per worker
 	wake     chan struct{}
@@ -98,7 +99,8 @@ type meters struct {
 func New(deps Deps, cfg Config) (*Service, error) {
 	cfg.complete()
 	const scope = "github.com/hookmesh/hookmesh/services/embedder"
-	s := &Service{deps: deps, cfg: cfg, fetchers: deps.Fetchers, breakers: newBreakers(cfg.Breaker, max(1, cfg.Workers)), wake: make(chan struct{}, 1), tracer: deps.Telemetry.Tracer(scope)}
+	s := &Service{deps: deps, cfg: cfg, breakers: newBreakers(cfg.Breaker, max(1, cfg.Workers)), wake: make(chan struct{}, 1), tracer: deps.Telemetry.Tracer(scope)}
+	s.SetSources(deps.Fetchers, cfg.Retries)
 	var errs []error
 	meter := deps.Telemetry.Meter(scope)
 	var err error

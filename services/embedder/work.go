@@ -190,7 +190,7 @@ func (s *Service) again(ctx context.Context, job *Job, at time.Time, counts bool
 func (s *Service) fail(ctx context.Context, job *Job, cause error) {
 	permanent, after := classify(cause)
 	now := s.deps.Now()
-	policy, ok := s.cfg.Retries[job.Source]
+	policy, ok := s.sources.Load().retries[job.Source]
 	if !ok {
 		policy = s.cfg.Retry
 	}

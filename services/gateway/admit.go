@@ -31,7 +31,11 @@ func arrivalFrom(ctx context.Context) *arrival {
 
 // admit finds the source and takes one of its tokens. Unknown sources leave no trace behind: whoever invents names costs nothing.
 func (s *Service) admit(name string) (*source, *answer) {
-	src, ok := s.sources[name]
+	known := s.sources.Load()
+	src, ok := known.named[name]
+	if !ok && !known.complete {
+		return nil, unavailable("starting", problem.Unavailable, "It is not known yet which sources there are. Send it again.")
+	}
 	if !ok {
 		return nil, problemAnswer("unknown_source", problem.Problem{Status: http.StatusNotFound, Code: problem.UnknownSource, Detail: "There is no source of this name."})
 	}

@@ -19,6 +19,7 @@ import (
 	gatewayv1 "github.com/hookmesh/hookmesh/gen/hookmesh/gateway/v1"
 	reconcilerv1 "github.com/hookmesh/hookmesh/gen/hookmesh/reconciler/v1"
 	sequencerv1 "github.com/hookmesh/hookmesh/gen/hookmesh/sequencer/v1"
+	sourcev1 "github.com/hookmesh/hookmesh/gen/hookmesh/source/v1"
 	"github.com/hookmesh/hookmesh/services/gateway/edge"
 	"github.com/hookmesh/hookmesh/services/gateway/problem"
 )
@@ -49,6 +50,11 @@ func newAPIHandler(s *Service) (http.Handler, error) {
 		gatewayv1.RegisterEventServiceHandlerServer(ctx, mux, s),
 	); err != nil {
 		return nil, fmt.Errorf("register the API: %w", err)
+	}
+	if s.deps.Sources != nil {
+		if err := sourcev1.RegisterSourceServiceHandlerClient(ctx, mux, s.deps.Sources); err != nil {
+			return nil, fmt.Errorf("register the API: %w", err)
+		}
 	}
 	bodies := edge.NewBodies(maxAPIBody, s.cfg.MaxBufferedBytes)
 	// A web page of a stranger that a person of the house has open must not be able to start polls.

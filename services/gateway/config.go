@@ -3,7 +3,6 @@ package gateway
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"runtime"
 	"time"
 )
@@ -32,6 +31,9 @@ type Source struct {
 type Config struct {
 	// Sources are those that may deliver; all others are unknown.
 	Sources []Source
+	// MoreSources says that SetSources will tell of others. Until then a name that is not known is answered with 503 instead of 404,
+	// because a 404 would make its sender drop the delivery.
+	MoreSources bool
 	// Durability is DurabilitySpool by default.
 	Durability Durability
 	// SpoolDir is the spool's directory; required. Only one process may use it.
@@ -65,9 +67,6 @@ type Config struct {
 	// least 1: as long as a service runs in the same process, more lanes only make smaller batches.
 	Lanes int
 }
-
-// sourceName is what a source may be called.
-var sourceName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}$`)
 
 func def[T comparable](value *T, d T) {
 	var zero T
@@ -108,21 +107,6 @@ func (c *Config) complete() error {
 	if c.MaxInFlight < 1 || c.MaxBodyBytes < 1 || c.Lanes < 1 {
 		bad("max in flight, max body bytes and lanes must be positive")
 	}
-	seen := map[string]bool{}
-	for i := range c.Sources {
-		s := &c.Sources[i]
-		def(&s.PerSecond, 100)
-		def(&s.Burst, 200)
-		if !sourceName.MatchString(s.Name) {
-			bad("%q is not a source's name", s.Name)
-		}
-		if seen[s.Name] {
-			bad("source %q stands there twice", s.Name)
-		}
-		if s.Burst < 1 {
-			bad("source %q: burst %d is less than 1", s.Name, s.Burst)
-		}
-		seen[s.Name] = true
-	}
+	errs = append(errs, checkSources(c.Sources))
 	return errors.Join(errs...)
 }

@@ -9,7 +9,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,7 +16,6 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/time/rate"
 
 	dedupev1 "github.com/hookmesh/hookmesh/gen/hookmesh/dedupe/v1"
 	embedderv1 "github.com/hookmesh/hookmesh/gen/hookmesh/embedder/v1"
@@ -25,6 +23,7 @@ import (
 	gatewayv1 "github.com/hookmesh/hookmesh/gen/hookmesh/gateway/v1"
 	reconcilerv1 "github.com/hookmesh/hookmesh/gen/hookmesh/reconciler/v1"
 	sequencerv1 "github.com/hookmesh/hookmesh/gen/hookmesh/sequencer/v1"
+	sourcev1 "github.com/hookmesh/hookmesh/gen/hookmesh/source/v1"
 	verifierv1 "github.com/hookmesh/hookmesh/gen/hookmesh/verifier/v1"
 	"github.com/hookmesh/hookmesh/services/gateway/batch"
 	"github.com/hookmesh/hookmesh/services/internal/spool"
@@ -48,8 +47,10 @@ type Deps struct {
 	Embedder   embedderv1.EmbedderServiceClient
 	Knowledge  embedderv1.KnowledgeServiceClient
 	Reconciler reconcilerv1.ReconcilerServiceClient
-	Producer   Producer
-	Telemetry  telemetry.Telemetry
+	// Sources is served at /v1/sources; nil: it is not.
+	Sources   sourcev1.SourceServiceClient
+	Producer  Producer
+	Telemetry telemetry.Telemetry
 	// OpenAPI is served at /openapi.json; nil: nothing is.
 	OpenAPI []byte
 	// Rest lets the drain of the spool give way to requests, after a piece of work that took so long; nil: it does not.
@@ -78,7 +79,7 @@ type Service struct {
 	propagator propagation.TextMapPropagator
 	now        func() time.Time
 	meters     *meters
-	sources    map[string]*source
+	sources    atomic.Pointer[table]
 	spool      *spool.Spool
 	debts      *ledger
 
@@ -91,23 +92,6 @@ type Service struct {
 	stopping atomic.Bool
 	idle     sync.WaitGroup // deliveries in work
 	gate     sync.RWMutex   // between the start of a delivery and the end of the service
-}
-
-// source is a configured source's state.
-type source struct {
-	name    string
-	limiter *rate.Limiter
-	burst   int
-	// inner is what the generated handler sees of its requests.
-	inner *http.Request
-}
-
-func newSource(cfg Source) *source {
-	limit := rate.Limit(cfg.PerSecond)
-	if cfg.PerSecond < 0 {
-		limit = rate.Inf
-	}
-	return &source{name: cfg.Name, limiter: rate.NewLimiter(limit, cfg.Burst), burst: cfg.Burst, inner: plain(cfg.Name)}
 }
 
 // New opens the spool and returns the gateway. Run has to be called, or Close.
@@ -123,11 +107,9 @@ func New(deps Deps, cfg Config) (*Service, error) {
 	}
 	s := &Service{
 		deps: deps, cfg: cfg, tel: deps.Telemetry.Named("gateway"), tracer: deps.Telemetry.Tracer(scope), propagator: telemetry.Propagator(), now: deps.Now,
-		sources: map[string]*source{}, debts: newLedger(),
+		debts: newLedger(),
 	}
-	for _, src := range cfg.Sources {
-		s.sources[src.Name] = newSource(src)
-	}
+	s.sources.Store(newTable(cfg.Sources, nil, !cfg.MoreSources))
 	s.verifying = batch.New(batch.Config[*verifierv1.VerifyRequest]{
 		Lanes: cfg.Lanes, MaxItems: maxVerifyBatch, MaxWeight: maxVerifyBytes, Weight: func(r *verifierv1.VerifyRequest) int { return len(r.GetBody()) },
 	}, s.verifyBatch)

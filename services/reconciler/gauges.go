@@ -38,8 +38,9 @@ func (s *Service) measure(tel telemetry.Telemetry, scope string) error {
 
 // measured are the names of the sources that are configured now.
 func (s *Service) measured() []string {
-	names := make([]string, len(s.sources))
-	for i, p := range s.sources {
+	all := s.pollers()
+	names := make([]string, len(all))
+	for i, p := range all {
 		names[i] = p.src.Name
 	}
 	return names

@@ -54,7 +54,7 @@ const (
 // run polls on schedule: soon after the start, then at the interval, spread by a tenth; after failures earlier, backing off with
 // full jitter. A backfill is read in between, page by page; a source that was never read begins with one.
 func (p *poller) run(ctx context.Context) {
-	p.schedule(rand.N(min(p.src.Poll.Interval, firstPoll+time.Duration(len(p.sources))*perSource)))
+	p.schedule(rand.N(min(p.src.Poll.Interval, firstPoll+time.Duration(len(p.pollers()))*perSource)))
 	retry, failures := firstRetry, 0
 	for ctx.Err() == nil {
 		fill, fresh, err := p.backfill(ctx)

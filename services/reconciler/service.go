@@ -5,8 +5,8 @@ import (
 	"crypto/rand"
 	"fmt"
 	"os"
-	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -36,6 +36,8 @@ type Source struct {
 	config.Source
 	// Connector is what can be asked of it.
 	connector.Connector
+	// Disabled: it is neither polled nor are its debts paid, until it is enabled.
+	Disabled bool
 	// OrderingMode is what its versions are compared in.
 	OrderingMode eventv1.OrderingMode
 }
@@ -84,7 +86,8 @@ type Service struct {
 	reconcilerv1.UnimplementedReconcilerServiceServer
 	deps    Deps
 	cfg     Config
-	sources []*poller
+	sources atomic.Pointer[[]*poller]
+	changed chan struct{} // sources was replaced
 	tracer  trace.Tracer
 	meters  *meters
 	// owner names this instance among those that share the sources.
@@ -98,7 +101,7 @@ type Service struct {
 func New(deps Deps, cfg Config, sources []Source) (*Service, error) {
 	cfg.complete()
 	const scope = "github.com/hookmesh/hookmesh/services/reconciler"
-	s := &Service{deps: deps, cfg: cfg, owner: ownerName(), tracer: deps.Telemetry.Tracer(scope), wake: make(chan struct{}, 1), pace: rate.NewLimiter(rate.Inf, 0)}
+	s := &Service{deps: deps, cfg: cfg, owner: ownerName(), tracer: deps.Telemetry.Tracer(scope), wake: make(chan struct{}, 1), changed: make(chan struct{}, 1), pace: rate.NewLimiter(rate.Inf, 0)}
 	if cfg.BackfillPerSecond > 0 {
 		s.pace = rate.NewLimiter(rate.Limit(cfg.BackfillPerSecond), max(healBatch, int(cfg.BackfillPerSecond)))
 	}
@@ -106,9 +109,8 @@ func New(deps Deps, cfg Config, sources []Source) (*Service, error) {
 	if s.meters, err = newMeters(deps.Telemetry.Meter(scope)); err != nil {
 		return nil, fmt.Errorf("reconciler metrics: %w", err)
 	}
-	for _, src := range sources {
-		s.sources = append(s.sources, &poller{Service: s, src: src, kick: make(chan struct{}, 1)})
-	}
+	s.sources.Store(&[]*poller{})
+	s.SetSources(sources)
 	return s, s.measure(deps.Telemetry, scope)
 }
 
@@ -160,19 +162,14 @@ func (s *Service) room(ctx context.Context, n int) error {
 	return nil
 }
 
-func (s *Service) source(name string) *poller {
-	if i := slices.IndexFunc(s.sources, func(p *poller) bool { return p.src.Name == name }); i >= 0 {
-		return s.sources[i]
-	}
-	return nil
-}
-
 // PollSource implements the API.
 func (s *Service) PollSource(ctx context.Context, req *reconcilerv1.PollSourceRequest) (*reconcilerv1.PollSourceResponse, error) {
 	p := s.source(req.GetSource())
 	switch {
 	case p == nil:
 		return nil, status.Errorf(codes.NotFound, "there is no source %q", req.GetSource())
+	case p.src.Disabled:
+		return nil, status.Errorf(codes.FailedPrecondition, "source %q is disabled", req.GetSource())
 	case p.src.Lister == nil:
 		return nil, status.Errorf(codes.FailedPrecondition, "source %q has no list of changes: set poll.changes, or a connector that lists", req.GetSource())
 	}
@@ -186,7 +183,7 @@ func (s *Service) PollSource(ctx context.Context, req *reconcilerv1.PollSourceRe
 // ListSources implements the API.
 func (s *Service) ListSources(ctx context.Context, _ *reconcilerv1.ListSourcesRequest) (*reconcilerv1.ListSourcesResponse, error) {
 	res := &reconcilerv1.ListSourcesResponse{}
-	for _, p := range s.sources {
+	for _, p := range s.pollers() {
 		st, err := p.status(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("source %s: %w", p.src.Name, err)

@@ -2,6 +2,7 @@ package reconciler
 
 import (
 	"context"
+	"errors"
 	"hash/fnv"
 	"maps"
 	"slices"
@@ -62,9 +63,10 @@ func rank(me, name string) uint64 {
 
 // holding is the work on one source, while its lease lasts.
 type holding struct {
-	until time.Time
-	stop  context.CancelFunc
-	done  chan struct{}
+	poller *poller
+	until  time.Time
+	stop   context.CancelFunc
+	done   chan struct{}
 }
 
 func (h *holding) end() {
@@ -76,11 +78,17 @@ func (h *holding) end() {
 func (s *Service) share(ctx context.Context) {
 	held := map[string]*holding{}
 	for ctx.Err() == nil {
-		if err := s.balance(ctx, held); err != nil && ctx.Err() == nil {
+		if err := errors.Join(s.dropChanged(ctx, held), s.balance(ctx, held)); err != nil && ctx.Err() == nil {
 			s.deps.Telemetry.Logger.Warn("sharing the sources with other reconcilers failed; trying again", "error", err)
 		}
 		s.drop(held, func(h *holding) bool { return !s.deps.Now().Before(h.until) })
-		sleep(ctx, s.cfg.LeaseTTL/3)
+		timer := time.NewTimer(s.cfg.LeaseTTL / 3)
+		select {
+		case <-ctx.Done():
+		case <-s.changed:
+		case <-timer.C:
+		}
+		timer.Stop()
 	}
 	s.drop(held, func(*holding) bool { return true })
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
@@ -91,10 +99,13 @@ func (s *Service) share(ctx context.Context) {
 	_ = s.deps.Store.ReleaseLease(last, instanceLease+s.owner, s.owner)
 }
 
+// names are those of the sources that are to be taken care of.
 func (s *Service) names() []string {
-	names := make([]string, len(s.sources))
-	for i, p := range s.sources {
-		names[i] = p.src.Name
+	var names []string
+	for _, p := range s.pollers() {
+		if !p.src.Disabled {
+			names = append(names, p.src.Name)
+		}
 	}
 	return names
 }
@@ -125,9 +136,9 @@ func (s *Service) balance(ctx context.Context, held map[string]*holding) error {
 	for _, name := range giveBack {
 		if h := held[name]; h != nil {
 			h.end()
+			h.poller.mine.Store(false)
 			delete(held, name)
 		}
-		s.source(name).mine.Store(false)
 		if err := s.deps.Store.ReleaseLease(ctx, sourceLease+name, s.owner); err != nil {
 			return err
 		}
@@ -137,8 +148,8 @@ func (s *Service) balance(ctx context.Context, held map[string]*holding) error {
 		if err != nil {
 			return err
 		}
-		if ok && held[name] == nil {
-			held[name] = s.hold(ctx, s.source(name), until)
+		if p := s.source(name); ok && held[name] == nil && p != nil {
+			held[name] = s.hold(ctx, p, until)
 		}
 	}
 	return nil
@@ -147,7 +158,7 @@ func (s *Service) balance(ctx context.Context, held map[string]*holding) error {
 // hold begins the work on a source.
 func (s *Service) hold(ctx context.Context, p *poller, until time.Time) *holding {
 	ctx, stop := context.WithCancel(ctx)
-	h := &holding{until: until, stop: stop, done: make(chan struct{})}
+	h := &holding{poller: p, until: until, stop: stop, done: make(chan struct{})}
 	p.mine.Store(true)
 	go func() {
 		defer close(h.done)
@@ -169,7 +180,7 @@ func (s *Service) drop(held map[string]*holding, which func(*holding) bool) {
 	for name, h := range held {
 		if which(h) {
 			h.end()
-			s.source(name).mine.Store(false)
+			h.poller.mine.Store(false)
 			delete(held, name)
 		}
 	}

@@ -271,7 +271,7 @@ func (s *Service) SweepSource(ctx context.Context, req *reconcilerv1.SweepSource
 // ListDrift implements the API.
 func (s *Service) ListDrift(ctx context.Context, req *reconcilerv1.ListDriftRequest) (*reconcilerv1.ListDriftResponse, error) {
 	res := &reconcilerv1.ListDriftResponse{}
-	for _, p := range s.sources {
+	for _, p := range s.pollers() {
 		if req.GetSource() != "" && req.GetSource() != p.src.Name {
 			continue
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -19,11 +20,13 @@ import (
 // Service is the verifier's gRPC API.
 type Service struct {
 	verifierv1.UnimplementedVerifierServiceServer
-	sources map[string]*source
-	presets *presets.Set
-	now     func() time.Time
-	meters  *meters
-	keep    Keep // nil: secrets that providers hand over cannot be kept here
+	declared map[string]*entry
+	managed  atomic.Pointer[map[string]*entry] // those made at run time
+	missed   func(context.Context)             // looks for those that were made since; nil: there are none
+	presets  *presets.Set
+	now      func() time.Time
+	meters   *meters
+	keep     Keep // nil: secrets that providers hand over cannot be kept here
 }
 
 // New checks the sources' configuration, all at once, and returns a verifier for them.
@@ -32,7 +35,7 @@ func New(sources []config.Source, tel telemetry.Telemetry, now func() time.Time)
 	if err != nil {
 		return nil, err
 	}
-	s := &Service{sources: map[string]*source{}, presets: all, now: now}
+	s := &Service{declared: map[string]*entry{}, presets: all, now: now}
 	var errs []error
 	for _, cfg := range sources {
 		compiled, err := compileSource(cfg, all)
@@ -40,7 +43,7 @@ func New(sources []config.Source, tel telemetry.Telemetry, now func() time.Time)
 			errs = append(errs, err)
 			continue
 		}
-		s.sources[cfg.Name] = compiled
+		s.declared[cfg.Name] = newEntry(compiled, nil)
 	}
 	s.meters, err = newMeters(tel)
 	errs = append(errs, err)
@@ -91,15 +94,22 @@ func (s *Service) VerifyBatch(ctx context.Context, req *verifierv1.VerifyBatchRe
 }
 
 func (s *Service) one(ctx context.Context, req *verifierv1.VerifyRequest) *verifierv1.VerifyResponse {
-	src, ok := s.sources[req.GetSource()]
+	src, ok := s.find(req.GetSource())
+	if !ok && s.missed != nil {
+		s.missed(ctx) // another process may have made it a moment ago
+		src, ok = s.find(req.GetSource())
+	}
 	if !ok {
 		return &verifierv1.VerifyResponse{Verdict: verifierv1.Verdict_VERDICT_UNKNOWN_SOURCE, Code: "UNKNOWN_SOURCE", SecretIndex: -1}
 	}
-	res, captured := src.decide(req, s.now(), false)
+	now := s.now()
+	res, captured := src.decide(req, now, false)
 	if captured != "" {
 		res = s.capture(ctx, src.cfg.Name, captured, res)
 	}
-	s.meters.count(ctx, src.cfg.Name, res, "")
+	i := int(res.GetSecretIndex())
+	src.uses(i, now)
+	s.meters.count(ctx, src.cfg.Name, res, src.secretID(i))
 	return res
 }
 

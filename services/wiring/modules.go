@@ -16,9 +16,8 @@ import (
 	gatewayv1 "github.com/hookmesh/hookmesh/gen/hookmesh/gateway/v1"
 	reconcilerv1 "github.com/hookmesh/hookmesh/gen/hookmesh/reconciler/v1"
 	sequencerv1 "github.com/hookmesh/hookmesh/gen/hookmesh/sequencer/v1"
+	sourcev1 "github.com/hookmesh/hookmesh/gen/hookmesh/source/v1"
 	verifierv1 "github.com/hookmesh/hookmesh/gen/hookmesh/verifier/v1"
-	"github.com/hookmesh/hookmesh/services/connector"
-	"github.com/hookmesh/hookmesh/services/connector/registry"
 	"github.com/hookmesh/hookmesh/services/dedupe"
 	dedupestore "github.com/hookmesh/hookmesh/services/dedupe/sqlitestore"
 	"github.com/hookmesh/hookmesh/services/embedder"
@@ -68,13 +67,12 @@ func initGateway(_ context.Context, m *Mesh) error {
 	if !m.here("verifier") || !m.here("dedupe") {
 		cfg.Lanes = remoteLanes
 	}
-	for _, s := range m.cfg.Sources {
-		cfg.Sources = append(cfg.Sources, gateway.Source{Name: s.Name, PerSecond: s.Rate.PerSecond, Burst: s.Rate.Burst})
-	}
+	cfg.Sources, cfg.MoreSources = edgeSources(m.cfg.Sources), true
 	service, err := gateway.New(gateway.Deps{
 		Verifier: verifierv1.NewVerifierServiceClient(conn["verifier"]), Dedupe: dedupev1.NewDedupeServiceClient(conn["dedupe"]),
 		Sequencer: sequencerv1.NewSequencerServiceClient(conn["sequencer"]), Embedder: embedderv1.NewEmbedderServiceClient(conn["embedder"]),
 		Knowledge: embedderv1.NewKnowledgeServiceClient(conn["embedder"]), Reconciler: reconcilerv1.NewReconcilerServiceClient(conn["reconciler"]),
+		Sources:  sourcev1.NewSourceServiceClient(conn["verifier"]),
 		Producer: m.log, Telemetry: m.tel, OpenAPI: gen.OpenAPI, Rest: m.pacer.Rest, Now: m.opts.Now,
 	}, cfg)
 	if err != nil {
@@ -86,6 +84,7 @@ func initGateway(_ context.Context, m *Mesh) error {
 	}
 	gatewayv1.RegisterGatewayServiceServer(m.server, service)
 	gatewayv1.RegisterEventServiceServer(m.server, service)
+	m.followSources(service)
 	m.healthy = append(m.healthy, service.Healthy)
 	m.work = append(m.work, task{"gateway", service.Run})
 	server := gateway.NewHTTPServer(m.pacer.Handler(handler), gateway.ServerConfig{ReadTimeout: m.cfg.HTTP.ReadTimeout, Logger: m.tel.Logger})
@@ -113,13 +112,13 @@ func serveHTTP(ctx context.Context, server *http.Server, l net.Listener) error {
 	return nil
 }
 
-func initVerifier(_ context.Context, m *Mesh) error {
+func initVerifier(ctx context.Context, m *Mesh) error {
 	service, err := verifier.New(m.cfg.Sources, m.tel.Named("verifier"), m.opts.Now)
 	if err != nil {
 		return err
 	}
 	verifierv1.RegisterVerifierServiceServer(m.server, service)
-	return nil
+	return initSources(ctx, m, service)
 }
 
 // consume adds a stage to what runs.
@@ -174,15 +173,8 @@ func initEmbedder(ctx context.Context, m *Mesh) error {
 		return err
 	}
 	m.closers = append(m.closers, store.Close)
-	fetchers := map[string]connector.Fetcher{}
-	var errs []error
-	for _, src := range m.cfg.Sources {
-		c, err := registry.New(src, &m.limits)
-		if errs = append(errs, err); c.Fetcher != nil {
-			fetchers[src.Name] = c.Fetcher
-		}
-	}
-	if err := errors.Join(errs...); err != nil {
+	fetchers, err := m.fetchers(m.cfg.Sources)
+	if err != nil {
 		return err
 	}
 	service, err := embedder.New(embedder.Deps{Store: store, Model: model, Fetchers: fetchers, Producer: m.log, Telemetry: m.tel.Named("embedder"), Rest: m.pacer.Rest, Now: m.opts.Now},
@@ -192,7 +184,8 @@ func initEmbedder(ctx context.Context, m *Mesh) error {
 	}
 	embedderv1.RegisterKnowledgeServiceServer(m.server, service)
 	embedderv1.RegisterEmbedderServiceServer(m.server, service)
-	m.work = append(m.work, task{"embedder", service.Run})
+	m.followDocuments(service)
+	m.work = append(m.work, task{"embedder", m.informed(service.Run)})
 	return consume(m, stage.Config{Name: "hookmesh-embedder", Topic: kafka.TopicChanged, Gate: service.Gate}, store, service)
 }
 
@@ -224,31 +217,20 @@ func initReconciler(ctx context.Context, m *Mesh) error {
 		return err
 	}
 	m.closers = append(m.closers, store.Close)
-	var sources []reconciler.Source
-	var errs []error
-	for _, src := range m.cfg.Sources {
-		c, err := registry.New(src, &m.limits)
-		errs = append(errs, err)
-		s := reconciler.Source{Source: src, Connector: c}
-		mode, err := verifier.OrderingOf(src)
-		if err != nil {
-			continue // the verifier reports what is wrong with the preset
-		}
-		s.OrderingMode = orderings[mode]
-		sources = append(sources, s)
-	}
-	if err := errors.Join(errs...); err != nil {
+	declared, err := m.reconciled(plain(m.cfg.Sources))
+	if err != nil {
 		return err
 	}
 	service, err := reconciler.New(reconciler.Deps{
 		Store: store, Producer: m.log, Telemetry: m.tel.Named("reconciler"), Knowledge: embedderv1.NewKnowledgeServiceClient(m.conns["embedder"]),
 		Embedder: embedderv1.NewEmbedderServiceClient(m.conns["embedder"]), Now: m.opts.Now,
-	}, reconciler.Config{DeadRetention: m.cfg.Reconciler.DeadRetention, BackfillPending: m.cfg.Reconciler.BackfillPending, BackfillPerSecond: m.cfg.Reconciler.BackfillPerSecond}, sources)
+	}, reconciler.Config{DeadRetention: m.cfg.Reconciler.DeadRetention, BackfillPending: m.cfg.Reconciler.BackfillPending, BackfillPerSecond: m.cfg.Reconciler.BackfillPerSecond}, declared)
 	if err != nil {
 		return err
 	}
 	reconcilerv1.RegisterReconcilerServiceServer(m.server, service)
-	m.work = append(m.work, task{"reconciler", service.Run})
+	m.followPolls(service)
+	m.work = append(m.work, task{"reconciler", m.informed(service.Run)})
 	return errors.Join(
 		consume(m, stage.Config{Name: "hookmesh-reconciler-debts", Topic: kafka.TopicDebts}, store, service.Debts()),
 		consume(m, stage.Config{Name: "hookmesh-reconciler-dead", Topic: kafka.TopicDead}, store, service.DeadLetters()),

@@ -23,6 +23,8 @@ import (
 	"github.com/hookmesh/hookmesh/services/internal/kafka/embedded"
 	"github.com/hookmesh/hookmesh/services/internal/pace"
 	"github.com/hookmesh/hookmesh/services/internal/rpc"
+	"github.com/hookmesh/hookmesh/services/internal/seal"
+	"github.com/hookmesh/hookmesh/services/internal/sources"
 	"github.com/hookmesh/hookmesh/services/internal/telemetry"
 )
 
@@ -51,6 +53,11 @@ type Mesh struct {
 	tel   telemetry.Telemetry
 	log   *kafka.Log
 	conns map[string]grpc.ClientConnInterface
+
+	// keys open credentials; nil: this process has none.
+	keys *seal.Ring
+	// sources knows which there are, also those made at run time.
+	sources *sources.Registry
 
 	server *rpc.Server
 	admin  *admin.Server
@@ -90,7 +97,7 @@ func Start(ctx context.Context, opts Options) (_ *Mesh, err error) {
 	if err := m.checkServices(); err != nil {
 		return nil, err
 	}
-	for _, step := range []func(context.Context) error{m.lockData, m.listen, m.startLog, m.startRPC, m.startServices} {
+	for _, step := range []func(context.Context) error{m.lockData, m.listen, m.startLog, m.startRPC, m.startSources, m.startServices} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}

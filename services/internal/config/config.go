@@ -24,6 +24,8 @@ type Config struct {
 	Gateway Gateway `yaml:"gateway"`
 	// Sequencer bounds what waits for its order, and for how long deletions are remembered.
 	Sequencer Sequencer `yaml:"sequencer"`
+	// Verifier tunes verification and the keys that secrets are kept with.
+	Verifier Verifier `yaml:"verifier"`
 	// Embedder tunes how documents are fetched and embedded.
 	Embedder Embedder `yaml:"embedder"`
 	// Reconciler tunes what makes up for missed webhooks.

@@ -16,6 +16,7 @@ import (
 // taken out, so that the rest can be decoded and everything that is wrong is told at once.
 type reader struct {
 	checker
+	// getenv finds variables; nil: values are taken as they stand.
 	getenv func(string) (string, bool)
 }
 
@@ -154,7 +155,7 @@ var variable = regexp.MustCompile(`\$(\$|\{[^}]*\})`)
 
 // expand replaces ${NAME} in a value; $$ stands for one $. It says whether the value is complete.
 func (r *reader) expand(n *yaml.Node, path string) bool {
-	if !strings.Contains(n.Value, "$") {
+	if r.getenv == nil || !strings.Contains(n.Value, "$") {
 		return true
 	}
 	before, complete := n.Value, true

@@ -52,6 +52,21 @@ func (Secret) String() string { return "[redacted]" }
 // GoString hides the secret from %#v.
 func (Secret) GoString() string { return "config.Secret{[redacted]}" }
 
+// String says which source it is; nothing in it may get into a log by accident.
+func (s Source) String() string { return "source " + s.Name }
+
+// GoString is String for %#v.
+func (s Source) GoString() string { return s.String() }
+
+// Headers are header lines by name. Their values are credentials.
+type Headers map[string]string
+
+// String hides the values from every log and error.
+func (Headers) String() string { return Redacted }
+
+// GoString hides the values from %#v.
+func (Headers) GoString() string { return "config.Headers{" + Redacted + "}" }
+
 // Content says where a document's content comes from: out of the payload (Inline) or from the source (Fetch).
 type Content struct {
 	// Inline is a CEL expression over the payload that yields the whole content, for example issue.body.
@@ -59,7 +74,7 @@ type Content struct {
 	// Fetch is a URL that yields the current content; {document_id} is replaced by the escaped id. 404 and 410 mean deleted.
 	Fetch string `yaml:"fetch"`
 	// Headers are sent with Fetch and Poll requests (credentials, usually "${VARIABLE}"). They are never logged.
-	Headers map[string]string `yaml:"headers"`
+	Headers Headers `yaml:"headers"`
 	// Body is a CEL expression over a fetched JSON answer that yields the content; empty: the answer itself is the content.
 	Body string `yaml:"body"`
 	// Title is a CEL expression that yields the title: over the payload if Inline, over the fetched JSON answer if Fetch.

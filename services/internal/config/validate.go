@@ -131,6 +131,7 @@ func (c *checker) validate(cfg *Config) {
 	c.reconciler(cfg.Reconciler)
 	c.sequencer(cfg.Sequencer)
 	c.breaker("embedder.breaker", cfg.Embedder.Breaker)
+	c.verifier(cfg.Verifier)
 	for name, addr := range cfg.Services {
 		c.oneOf("services."+name, name, ServiceNames()...)
 		c.listen("services."+name, addr, true)

@@ -12,13 +12,15 @@ import (
 	"github.com/hookmesh/hookmesh/services/internal/telemetry"
 )
 
-// serviceConfig spreads calls over all addresses of a name and tries again what surely was not done.
+// serviceConfig spreads calls over all addresses of a name and tries again what surely was not done. What is followed has no timeout.
 const serviceConfig = `{
 	"loadBalancingConfig": [{"round_robin": {}}],
 	"methodConfig": [{
 		"name": [{}],
 		"timeout": "10s",
 		"retryPolicy": {"maxAttempts": 3, "initialBackoff": "0.05s", "maxBackoff": "1s", "backoffMultiplier": 2, "retryableStatusCodes": ["UNAVAILABLE"]}
+	}, {
+		"name": [{"service": "hookmesh.source.v1.SourceService", "method": "WatchSources"}]
 	}],
 	"retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1}
 }`

@@ -1,0 +1,85 @@
+package gateway
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"regexp"
+
+	"golang.org/x/time/rate"
+)
+
+// sourceName is what a source may be called.
+var sourceName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}$`)
+
+// source is a source's state.
+type source struct {
+	cfg     Source
+	name    string
+	limiter *rate.Limiter
+	burst   int
+	// inner is what the generated handler sees of its requests.
+	inner *http.Request
+}
+
+func newSource(cfg Source) *source {
+	limit := rate.Limit(cfg.PerSecond)
+	if cfg.PerSecond < 0 {
+		limit = rate.Inf
+	}
+	return &source{cfg: cfg, name: cfg.Name, limiter: rate.NewLimiter(limit, cfg.Burst), burst: cfg.Burst, inner: plain(cfg.Name)}
+}
+
+// table holds the sources that are known at a moment. It does not change.
+type table struct {
+	named map[string]*source
+	// complete: there are no others.
+	complete bool
+}
+
+// newTable keeps the state of sources that were known before, so that a change of one does not fill the buckets of the others.
+func newTable(sources []Source, before *table, complete bool) *table {
+	t := &table{named: make(map[string]*source, len(sources)), complete: complete}
+	for _, cfg := range sources {
+		if before != nil {
+			if old := before.named[cfg.Name]; old != nil && old.cfg == cfg {
+				t.named[cfg.Name] = old
+				continue
+			}
+		}
+		t.named[cfg.Name] = newSource(cfg)
+	}
+	return t
+}
+
+// checkSources fills the defaults and reports every problem at once.
+func checkSources(sources []Source) error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf("gateway: "+format, args...)) }
+	seen := map[string]bool{}
+	for i := range sources {
+		s := &sources[i]
+		def(&s.PerSecond, 100)
+		def(&s.Burst, 200)
+		if !sourceName.MatchString(s.Name) {
+			bad("%q is not a source's name", s.Name)
+		}
+		if seen[s.Name] {
+			bad("source %q stands there twice", s.Name)
+		}
+		if s.Burst < 1 {
+			bad("source %q: burst %d is less than 1", s.Name, s.Burst)
+		}
+		seen[s.Name] = true
+	}
+	return errors.Join(errs...)
+}
+
+// SetSources replaces the sources that may deliver. It may be called while deliveries are in work.
+func (s *Service) SetSources(sources []Source) error {
+	if err := checkSources(sources); err != nil {
+		return err
+	}
+	s.sources.Store(newTable(sources, s.sources.Load(), true))
+	return nil
+}
