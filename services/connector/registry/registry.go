@@ -12,10 +12,14 @@ import (
 	"github.com/hookmesh/hookmesh/services/connector/drive"
 	"github.com/hookmesh/hookmesh/services/connector/folder"
 	"github.com/hookmesh/hookmesh/services/connector/generic"
+	"github.com/hookmesh/hookmesh/services/connector/ghost"
 	"github.com/hookmesh/hookmesh/services/connector/github"
+	"github.com/hookmesh/hookmesh/services/connector/intercom"
+	"github.com/hookmesh/hookmesh/services/connector/jira"
 	"github.com/hookmesh/hookmesh/services/connector/notion"
 	"github.com/hookmesh/hookmesh/services/connector/rest"
 	"github.com/hookmesh/hookmesh/services/connector/sharepoint"
+	"github.com/hookmesh/hookmesh/services/connector/slack"
 	"github.com/hookmesh/hookmesh/services/connector/zendesk"
 	"github.com/hookmesh/hookmesh/services/internal/config"
 )
@@ -30,8 +34,12 @@ var makers = map[string]func(config.Source, *rest.Limiters) (connector.Connector
 	"confluence":   of(confluence.New),
 	"github":       of(github.New),
 	"google-drive": of(drive.New),
+	"ghost":        of(ghost.New),
+	"intercom":     of(intercom.New),
+	"jira":         of(jira.New),
 	"notion":       of(notion.New),
 	"sharepoint":   of(sharepoint.New),
+	"slack":        of(slack.New),
 	"zendesk":      of(zendesk.New),
 }
 
