@@ -102,7 +102,7 @@ func Start(ctx context.Context, opts Options) (_ *Mesh, err error) {
 			return nil, err
 		}
 	}
-	m.admin = admin.New(opts.Telemetry, m.check)
+	m.admin = admin.New(opts.Telemetry, m.check, m.server.Introspection())
 	return m, nil
 }
 
@@ -134,12 +134,16 @@ func (m *Mesh) lockData(context.Context) error {
 	if err := os.MkdirAll(m.cfg.DataDir, 0o700); err != nil {
 		return fmt.Errorf("create data_dir: %w", err)
 	}
-	name := "lock"
+	name, take := "lock", (*flock.Flock).TryLock
 	if len(m.opts.Services) < len(config.ServiceNames()) {
 		name = "lock-" + m.opts.Services[0]
+		if !m.here("gateway") {
+			// Replicas of a service may share its database on one machine: their transactions are fenced. A spool has one owner.
+			take = (*flock.Flock).TryRLock
+		}
 	}
 	lock := flock.New(filepath.Join(m.cfg.DataDir, name))
-	ok, err := lock.TryLock()
+	ok, err := take(lock)
 	if err != nil {
 		return fmt.Errorf("lock data_dir: %w", err)
 	}
@@ -212,7 +216,11 @@ func (m *Mesh) startLog(ctx context.Context) error {
 
 // startRPC makes the server on which the services register, and the connections by which they find each other.
 func (m *Mesh) startRPC(context.Context) error {
-	server, err := rpc.NewServer(m.tel)
+	files, err := m.mutualTLS()
+	if err != nil {
+		return err
+	}
+	server, err := rpc.NewServer(files, m.tel)
 	if err != nil {
 		return err
 	}
@@ -223,7 +231,7 @@ func (m *Mesh) startRPC(context.Context) error {
 			continue
 		}
 		if addr := m.cfg.Services[name]; addr != "" {
-			conn, err := rpc.Dial(addr, m.tel)
+			conn, err := rpc.Dial(addr, files, m.tel)
 			if err != nil {
 				return fmt.Errorf("services.%s: %w", name, err)
 			}

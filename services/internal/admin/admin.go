@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -21,8 +22,9 @@ type Server struct {
 	http  *http.Server
 }
 
-// New returns a server. check is asked at every /readyz once the process is ready; it should be quick.
-func New(run *telemetry.Running, check func(context.Context) error) *Server {
+// New returns a server. check is asked at every /readyz once the process is ready; it should be quick. calls answers gRPC calls, which come
+// as HTTP/2 without TLS.
+func New(run *telemetry.Running, check func(context.Context) error, calls http.Handler) *Server {
 	s := &Server{check: check}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, "ok") })
@@ -37,7 +39,17 @@ func New(run *telemetry.Running, check func(context.Context) error) *Server {
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
-	s.http = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, MaxHeaderBytes: 64 << 10}
+	both := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
+			calls.ServeHTTP(w, r)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
+	s.http = &http.Server{Handler: both, Protocols: &protocols, ReadHeaderTimeout: 5 * time.Second, MaxHeaderBytes: 64 << 10}
 	return s
 }
 

@@ -32,7 +32,10 @@ type Config struct {
 	Reconciler Reconciler `yaml:"reconciler"`
 	// Telemetry tunes logs and traces.
 	Telemetry Telemetry `yaml:"telemetry"`
-	// Services says where the services are that do not run in this process.
+	// MTLS names the files by which the services know each other.
+	MTLS MTLS `yaml:"mtls"`
+	// Services says where the services are that do not run in this process: host:port, a DNS name with several addresses, or several of
+	// them with commas between. Calls are spread over all.
 	Services map[string]string `yaml:"services"`
 	// Sources are the places where people write.
 	Sources []Source `yaml:"sources"`

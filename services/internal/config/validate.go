@@ -132,10 +132,8 @@ func (c *checker) validate(cfg *Config) {
 	c.sequencer(cfg.Sequencer)
 	c.breaker("embedder.breaker", cfg.Embedder.Breaker)
 	c.verifier(cfg.Verifier)
-	for name, addr := range cfg.Services {
-		c.oneOf("services."+name, name, ServiceNames()...)
-		c.listen("services."+name, addr, true)
-	}
+	c.services(cfg.Services)
+	c.mtls(cfg.MTLS)
 	names := map[string]bool{}
 	for i := range cfg.Sources {
 		c.source(fmt.Sprintf("sources[%d]", i), &cfg.Sources[i], names)

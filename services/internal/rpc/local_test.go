@@ -51,7 +51,7 @@ func (d *dedupe) GetEvent(ctx context.Context, req *dedupev1.GetEventRequest) (*
 // connections returns a client inside the process and one over the network, to the same service.
 func connections(t *testing.T, d *dedupe, tel telemetry.Telemetry) map[string]dedupev1.DedupeServiceClient {
 	t.Helper()
-	server, err := rpc.NewServer(tel)
+	server, err := rpc.NewServer(nil, tel)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +63,7 @@ func connections(t *testing.T, d *dedupe, tel telemetry.Telemetry) map[string]de
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(ctx, l) }()
-	remote, err := rpc.Dial(l.Addr().String(), tel)
+	remote, err := rpc.Dial(l.Addr().String(), nil, tel)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +105,7 @@ func TestACallerCannotTellWhetherAServiceIsInItsProcess(t *testing.T) {
 }
 
 func TestACallInsideTheProcessEndsByItselfWithoutADeadline(t *testing.T) {
-	server, err := rpc.NewServer(telemetry.Nop())
+	server, err := rpc.NewServer(nil, telemetry.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}

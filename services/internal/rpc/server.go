@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"runtime/debug"
 	"time"
 
@@ -15,14 +16,18 @@ import (
 	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
+	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/hookmesh/hookmesh/services/internal/telemetry"
+	"github.com/hookmesh/hookmesh/services/internal/tlsfiles"
 )
 
 // MaxMessageBytes bounds a message: a webhook of 10 MiB, with its payload and what was extracted from it, fits.
@@ -35,8 +40,17 @@ type Server struct {
 	health *health.Server
 }
 
-// NewServer returns a server that validates requests, survives panics, traces, and reports errors without their inner details.
-func NewServer(tel telemetry.Telemetry) (*Server, error) {
+// NewServer returns a server that validates requests, survives panics, traces, and reports errors without their inner details. With files it
+// lets only those in who show a certificate of the same authority.
+func NewServer(files *tlsfiles.Source, tel telemetry.Telemetry) (*Server, error) {
+	secure := insecure.NewCredentials()
+	if files != nil {
+		cfg, err := files.Server("h2")
+		if err != nil {
+			return nil, err
+		}
+		secure = credentials.NewTLS(cfg)
+	}
 	validator, err := protovalidate.New()
 	if err != nil {
 		return nil, fmt.Errorf("build the request validator: %w", err)
@@ -44,18 +58,28 @@ func NewServer(tel telemetry.Telemetry) (*Server, error) {
 	interceptor := chain(recoverPanics(tel.Logger), translate(tel.Logger), validate(validator))
 	s := &Server{
 		Server: grpc.NewServer(
+			grpc.Creds(secure),
 			grpc.StatsHandler(otelgrpc.NewServerHandler(instrumentation(tel)...)),
 			grpc.MaxRecvMsgSize(MaxMessageBytes), grpc.MaxSendMsgSize(MaxMessageBytes),
 			grpc.UnaryInterceptor(interceptor),
 			grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
-			grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
+			// Connections end now and then, so that clients look their names up again and find new replicas.
+			grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second, MaxConnectionAge: 5 * time.Minute, MaxConnectionAgeGrace: 30 * time.Second}),
 		),
 		local:  newLocal(interceptor, instrumentation(tel)...),
 		health: health.NewServer(),
 	}
 	healthpb.RegisterHealthServer(s.Server, s.health)
-	reflection.Register(s.Server)
 	return s, nil
+}
+
+// Introspection answers what services there are (gRPC reflection) and whether they are healthy. It is served on the operators' port only:
+// whoever may call the services learns nothing from it.
+func (s *Server) Introspection() http.Handler {
+	server := grpc.NewServer()
+	reflectionpb.RegisterServerReflectionServer(server, reflection.NewServerV1(reflection.ServerOptions{Services: s.Server}))
+	healthpb.RegisterHealthServer(server, s.health)
+	return server
 }
 
 // instrumentation is how calls are traced and counted.
