@@ -106,6 +106,9 @@ func (v *variant) authenticate(r *Request, keys *Keys, prepared []key, o Options
 	case "jwt":
 		return v.token(r, keys, prepared, o)
 	}
+	if !slices.ContainsFunc(prepared, func(k key) bool { return k.err == nil }) {
+		return Proof{}, v.mismatch(r, keys, -1, 0) // what it would look for is not what the source's sender sends
+	}
 	in := messageInput{Request: r}
 	if refusal := v.signatures(r); refusal != nil {
 		return Proof{}, refusal
@@ -179,7 +182,7 @@ func (v *variant) mismatch(r *Request, keys *Keys, expired, tried int) *Refusal 
 		return &Refusal{Code: CodeSignatureMismatch, Reason: fmt.Sprintf("the credential in %s is none of the source's %d secrets", v.signature.place(), tried)}
 	}
 	return &Refusal{Code: CodeSignatureMismatch, Reason: fmt.Sprintf(
-		"the signature in %s does not fit the request under any of %d secrets (%s over %s; the body has %d bytes): check the secret, and that nothing on the way changes the body%s",
+		"the signature in %s does not fit the request under any of %d secrets (%s over %q; the body has %d bytes): check the secret, and that nothing on the way changes the body%s",
 		v.signature.place(), tried, v.Algorithm, v.Message, len(r.Body), v.urlHint())}
 }
 
@@ -323,6 +326,9 @@ func (k *key) good(of string) bool { return k.only == "" || k.only == of }
 
 // required checks the conditions beyond the signature.
 func (v *variant) required(r *Request) *Refusal {
+	if v.Digest != nil && !v.digested(r) {
+		return &Refusal{Code: CodeSignatureMismatch, Reason: fmt.Sprintf("the signature is right, but the body is another one than %s says", v.digest.place())}
+	}
 	if len(v.require) > 0 {
 		_ = r.decode() // what cannot be read is absent
 	}
@@ -332,4 +338,16 @@ func (v *variant) required(r *Request) *Refusal {
 		}
 	}
 	return nil
+}
+
+// digested says whether the body is the one whose hash was signed.
+func (v *variant) digested(r *Request) bool {
+	values, _ := v.digest.values(r, nil)
+	sum := hashes()[v.Digest.Algorithm].sum(nil, r.Body)
+	for _, s := range values {
+		if b, err := decodeSignature(nil, v.Digest.Encoding, s); err == nil && same(b, sum) {
+			return true
+		}
+	}
+	return false
 }

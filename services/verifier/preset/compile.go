@@ -27,11 +27,11 @@ type Compiled struct {
 
 type variant struct {
 	Variant
-	when, items, forItem expr.Expr
-	signature, timestamp field
-	messages             []message
-	hash                 *hashFunction
-	jwtClaims, require   []expr.Expr
+	when, items, forItem         expr.Expr
+	signature, timestamp, digest field
+	messages                     []message
+	hash                         *hashFunction
+	jwtClaims, require           []expr.Expr
 }
 
 type decoder struct {
@@ -164,6 +164,11 @@ func (c *compiler) variant(where string, v Variant) variant {
 	}
 	c.special(where, v, &out)
 	c.time(where, &out)
+	if v.Digest != nil {
+		out.digest = c.field(where+".digest", v.Digest.Field, true)
+		c.oneOf(where+".digest.algorithm", v.Digest.Algorithm, "sha1", "sha256", "sha512")
+		c.oneOf(where+".digest.encoding", v.Digest.Encoding, "hex", "base64")
+	}
 	if out.Assurance == "" {
 		out.Assurance = map[bool]string{true: "sender", false: "body"}[compares]
 		if v.Algorithm == "none" {
@@ -198,7 +203,7 @@ func (c *compiler) special(where string, v Variant, out *variant) {
 
 // covered refuses what would only look signed.
 func (c *compiler) covered(where string, v Variant, m string) {
-	strong := v.Assurance == "" || v.Assurance == "body"
+	strong := (v.Assurance == "" || v.Assurance == "body") && v.Digest == nil
 	if strong && !strings.Contains(m, "{body") && !strings.Contains(m, "{form}") {
 		c.fail("%s: the message %q does not cover the body, so its assurance has to be sender", where, m)
 	}

@@ -61,8 +61,10 @@ func (c *compiler) part(where, name string) part {
 	switch name {
 	case "body":
 		return func(out []byte, m *messageInput) []byte { return append(out, m.Body...) }
+	case "body:ascii":
+		return func(out []byte, m *messageInput) []byte { return appendEscaped(out, m.Body, false) }
 	case "body:escaped":
-		return func(out []byte, m *messageInput) []byte { return appendEscaped(out, m.Body) }
+		return func(out []byte, m *messageInput) []byte { return appendEscaped(out, m.Body, true) }
 	case "timestamp":
 		return func(out []byte, m *messageInput) []byte { return append(out, m.stamp...) }
 	case "id":
@@ -120,15 +122,21 @@ func (m *message) build(out []byte, in *messageInput) []byte {
 	return out
 }
 
-// appendEscaped writes a body with everything beyond ASCII as \uXXXX, as senders do that sign before they encode.
-func appendEscaped(out, body []byte) []byte {
+// appendEscaped writes a body with everything beyond ASCII as \uXXXX, as senders do that sign before they encode. all: also
+// with what Box's SDKs escape besides, which is control characters and backslashes that do not stand before a slash.
+func appendEscaped(out, body []byte, all bool) []byte {
 	const digits = "0123456789abcdef"
 	unit := func(u uint16) {
 		out = append(out, '\\', 'u', digits[u>>12], digits[u>>8&15], digits[u>>4&15], digits[u&15])
 	}
 	for i := 0; i < len(body); {
 		r, n := utf8.DecodeRune(body[i:])
+		short := strings.IndexRune("\b\f\n\r\t", r)
 		switch {
+		case all && short >= 0:
+			out = append(out, '\\', "bfnrt"[short])
+		case all && r == '\\' && (i+1 == len(body) || body[i+1] != '/'):
+			out = append(out, '\\', '\\')
 		case r < utf8.RuneSelf:
 			out = append(out, body[i])
 		case r > 0xFFFF:

@@ -79,9 +79,9 @@ type Variant struct {
 	For string `yaml:"for"`
 	// Encoding of the signature: hex, base64 (any alphabet), p1363-base64 (ECDSA as r||s); empty: as it is.
 	Encoding string `yaml:"encoding" enum:"hex,base64,p1363-base64"`
-	// Message is what is signed: a template over {body}, {body:escaped}, {timestamp}, {id}, {method}, {url}, {url:port},
-	// {path}, {host}, {header:NAME}, {headers:NAME} (those that the header NAME lists), {form} (sorted fields), {secret},
-	// {length}, {crc32} and {=EXPRESSION}.
+	// Message is what is signed: a template over {body}, {body:ascii} and {body:escaped} (with \uXXXX), {timestamp}, {id},
+	// {method}, {url}, {url:port} (without its port, or with it), {url:decoded}, {path} (with query), {host}, {header:NAME},
+	// {headers:NAME} (those that the header NAME lists), {form} (sorted fields), {secret}, {length}, {crc32} and {=EXPRESSION}.
 	Message string `yaml:"message"`
 	// Or are further messages that the same signature may be made over.
 	Or []string `yaml:"or"`
@@ -91,6 +91,8 @@ type Variant struct {
 	Timestamp *Timestamp `yaml:"timestamp"`
 	// JWT says what a token of algorithm jwt has to hold.
 	JWT *JWT `yaml:"jwt"`
+	// Digest is a hash of the body that the signed message holds, where the body itself is not in it.
+	Digest *Digest `yaml:"digest"`
 	// Require are conditions beyond the signature.
 	Require []Assertion `yaml:"require"`
 	// Assurance is how much of the delivery is proven: body (the default of signatures), sender (of token, basic, each and
@@ -124,6 +126,15 @@ type Timestamp struct {
 	Future time.Duration `yaml:"future"`
 	// Unsigned: the signature does not cover it. It is then no defence and is not checked.
 	Unsigned bool `yaml:"unsigned"`
+}
+
+// Digest is a hash of the body, at a place that the signature covers.
+type Digest struct {
+	Field `yaml:",inline"`
+	// Algorithm is sha1, sha256 or sha512.
+	Algorithm string `yaml:"algorithm" need:"yes" enum:"sha1,sha256,sha512"`
+	// Encoding is hex or base64.
+	Encoding string `yaml:"encoding" need:"yes" enum:"hex,base64"`
 }
 
 // JWT says what a JSON Web Token has to hold besides a right signature. exp, nbf and iat are always checked.
