@@ -45,6 +45,10 @@ test-kafka: ## The stages and one round trip over real Apache Kafka (needs Java 
 deploy-test: ## Alert rules, dashboards, compose file and Helm chart, checked with the tools that read them
 	cd e2e/deploy && GOWORK=off go test -timeout 8m ./...
 
+.PHONY: scenarios
+scenarios: ## Failures from the field against the built program, as a table (about a minute)
+	@set -o pipefail; cd e2e && go test -tags scenarios -count=1 -v -parallel 4 -timeout 8m -run TestScenarios ./scenarios | grep -vE '^ *(=== |--- PASS)'
+
 .PHONY: bench
 bench: build ## Throughput, latency, memory and size, as ratios to a baseline in the same run
 	cd e2e && go test -run '^$$' -bench 'Durable202|WebhookToSearchable|Start' -benchtime 1x -timeout 30m ./bench/...

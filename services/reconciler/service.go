@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -58,6 +57,9 @@ type Deps struct {
 type Config struct {
 	// DeadRetention is how long dead letters are kept; 0: 30 days.
 	DeadRetention time.Duration
+	// Owner names this instance among those that share the sources. It should be the same after a restart, so that a killed instance
+	// takes its own leases up again at once; empty: one that is unique to this start.
+	Owner string
 	// LeaseTTL is how long a source stays an instance's without a sign of life; 0: 15 s.
 	LeaseTTL time.Duration
 	// BackfillPending is how many changes may wait at the embedder while a backfill or a sweep goes on; 0: 200.
@@ -69,6 +71,9 @@ type Config struct {
 func (c *Config) complete() {
 	if c.DeadRetention == 0 {
 		c.DeadRetention = 30 * 24 * time.Hour
+	}
+	if c.Owner == "" {
+		c.Owner = rand.Text()
 	}
 	if c.LeaseTTL == 0 {
 		c.LeaseTTL = 15 * time.Second
@@ -101,7 +106,7 @@ type Service struct {
 func New(deps Deps, cfg Config, sources []Source) (*Service, error) {
 	cfg.complete()
 	const scope = "github.com/hookmesh/hookmesh/services/reconciler"
-	s := &Service{deps: deps, cfg: cfg, owner: ownerName(), tracer: deps.Telemetry.Tracer(scope), wake: make(chan struct{}, 1), changed: make(chan struct{}, 1), pace: rate.NewLimiter(rate.Inf, 0)}
+	s := &Service{deps: deps, cfg: cfg, owner: cfg.Owner, tracer: deps.Telemetry.Tracer(scope), wake: make(chan struct{}, 1), changed: make(chan struct{}, 1), pace: rate.NewLimiter(rate.Inf, 0)}
 	if cfg.BackfillPerSecond > 0 {
 		s.pace = rate.NewLimiter(rate.Limit(cfg.BackfillPerSecond), max(healBatch, int(cfg.BackfillPerSecond)))
 	}
@@ -112,15 +117,6 @@ func New(deps Deps, cfg Config, sources []Source) (*Service, error) {
 	s.sources.Store(&[]*poller{})
 	s.SetSources(sources)
 	return s, s.measure(deps.Telemetry, scope)
-}
-
-// ownerName is unique to this start of this process, and tells a person where it runs.
-func ownerName() string {
-	host, err := os.Hostname()
-	if err != nil {
-		host = "unknown"
-	}
-	return fmt.Sprintf("%s-%d-%s", host, os.Getpid(), rand.Text()[:8])
 }
 
 // Run takes care of the instance's share of the sources and pays their debts until ctx ends.

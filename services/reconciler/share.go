@@ -143,6 +143,11 @@ func (s *Service) balance(ctx context.Context, held map[string]*holding) error {
 			return err
 		}
 	}
+	for _, l := range leases { // of this instance before it was restarted
+		if name, ok := strings.CutPrefix(l.Name, sourceLease); ok && l.Owner == s.owner && held[name] == nil && slices.Contains(s.names(), name) && !slices.Contains(giveBack, name) {
+			take = append(take, name)
+		}
+	}
 	for _, name := range take {
 		ok, err := s.deps.Store.AcquireLease(ctx, sourceLease+name, s.owner, now, until)
 		if err != nil {

@@ -95,7 +95,7 @@ func newRig(t *testing.T, path string) *rig {
 		t.Fatal(err)
 	}
 	src := reconciler.Source{Source: config.Source{Name: "s", Poll: config.Poll{Interval: time.Hour, SweepInterval: time.Hour}}, Connector: connector.Connector{Lister: r.provider, Fetcher: r.provider}}
-	r.service, err = reconciler.New(reconciler.Deps{Store: r.store, Producer: r.kept, Telemetry: telemetry.Nop(), Knowledge: r.known, Now: time.Now}, reconciler.Config{BackfillPerSecond: -1}, []reconciler.Source{src})
+	r.service, err = reconciler.New(reconciler.Deps{Store: r.store, Producer: r.kept, Telemetry: telemetry.Nop(), Knowledge: r.known, Now: time.Now}, reconciler.Config{Owner: "me", BackfillPerSecond: -1}, []reconciler.Source{src})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -173,37 +173,40 @@ func TestAMassDeletionNeedsASecondSweep(t *testing.T) {
 	}
 }
 
+// run runs the service until something holds.
+func run(t *testing.T, r *rig, until func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- r.service.Run(ctx) }()
+	for end := time.Now().Add(20 * time.Second); !until(); {
+		if time.Now().After(end) {
+			t.Fatal("not within 20 s")
+		}
+		r.service.Hurry("s")
+		<-time.After(2 * time.Millisecond)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestABackfillGoesOnWhereItWasInterrupted(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "r.db")
 	r := newRig(t, path)
 	r.provider.set(errors.New("the last page cannot be read"), ids(0, 22)...)
-	run := func(r *rig, until func() bool) {
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error, 1)
-		go func() { done <- r.service.Run(ctx) }()
-		for end := time.Now().Add(20 * time.Second); !until(); {
-			if time.Now().After(end) {
-				t.Fatal("not within 20 s")
-			}
-			r.service.Hurry("s")
-			<-time.After(2 * time.Millisecond)
-		}
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	}
 	state := func(r *rig) *reconcilerv1.Backfill {
 		res, _ := r.service.GetBackfill(t.Context(), &reconcilerv1.GetBackfillRequest{Source: "s"})
 		return res.GetBackfill()
 	}
-	run(r, func() bool { return state(r).GetRead() == 20 && state(r).GetError() != "" })
+	run(t, r, func() bool { return state(r).GetRead() == 20 && state(r).GetError() != "" })
 	_ = r.store.Close()
 
 	again := newRig(t, path)
 	defer func() { _ = again.store.Close() }()
 	again.provider.set(nil, ids(0, 22)...)
-	run(again, func() bool { return state(again).GetState() == reconcilerv1.BackfillState_BACKFILL_STATE_DONE })
+	run(t, again, func() bool { return state(again).GetState() == reconcilerv1.BackfillState_BACKFILL_STATE_DONE })
 	if first, second := len(r.kept.all()), len(again.kept.all()); first != 20 || second != 2 {
 		t.Errorf("%d changes before the restart, %d after it", first, second)
 	}
@@ -213,13 +216,26 @@ func TestABackfillGoesOnWhereItWasInterrupted(t *testing.T) {
 	if _, err := again.service.StartBackfill(t.Context(), &reconcilerv1.StartBackfillRequest{Source: "s", Count: true}); err != nil {
 		t.Fatal(err)
 	}
-	run(again, func() bool {
+	run(t, again, func() bool {
 		b := state(again)
 		return b.GetState() == reconcilerv1.BackfillState_BACKFILL_STATE_DONE && b.GetRead() == 22
 	})
 	if n := len(again.kept.all()); n != 24 {
 		t.Errorf("%d changes after a backfill by hand", n)
 	}
+}
+
+// An instance that was killed has given nothing back. When it starts again it goes on at once, not when its leases end.
+func TestAKilledInstanceTakesItsOwnLeasesUpAgain(t *testing.T) {
+	r := newRig(t, filepath.Join(t.TempDir(), "r.db"))
+	defer func() { _ = r.store.Close() }()
+	r.provider.set(nil, ids(0, 3)...)
+	for _, lease := range []string{"instance/me", "source/s"} {
+		if ok, err := r.store.AcquireLease(t.Context(), lease, "me", time.Now(), time.Now().Add(time.Hour)); err != nil || !ok {
+			t.Fatal(ok, err)
+		}
+	}
+	run(t, r, func() bool { return len(r.kept.all()) == 3 })
 }
 
 func TestALeaseHasOneHolderUntilItEnds(t *testing.T) {

@@ -221,10 +221,14 @@ func initReconciler(ctx context.Context, m *Mesh) error {
 	if err != nil {
 		return err
 	}
+	owner, err := m.instance()
+	if err != nil {
+		return err
+	}
 	service, err := reconciler.New(reconciler.Deps{
 		Store: store, Producer: m.log, Telemetry: m.tel.Named("reconciler"), Knowledge: embedderv1.NewKnowledgeServiceClient(m.conns["embedder"]),
 		Embedder: embedderv1.NewEmbedderServiceClient(m.conns["embedder"]), Now: m.opts.Now,
-	}, reconciler.Config{DeadRetention: m.cfg.Reconciler.DeadRetention, BackfillPending: m.cfg.Reconciler.BackfillPending, BackfillPerSecond: m.cfg.Reconciler.BackfillPerSecond}, declared)
+	}, reconciler.Config{Owner: owner, DeadRetention: m.cfg.Reconciler.DeadRetention, BackfillPending: m.cfg.Reconciler.BackfillPending, BackfillPerSecond: m.cfg.Reconciler.BackfillPerSecond}, declared)
 	if err != nil {
 		return err
 	}
