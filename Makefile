@@ -61,6 +61,10 @@ bench-memory: ## Memory under MEMORY_TIME (default 60m) of edits: does it grow?
 bench-herd: ## 60,000 webhooks at once upon a cold instance: all accounted for, memory, p99
 	cd e2e && go test -run '^$$' -bench Herd -benchtime 1x -timeout 30m ./bench/...
 
+.PHONY: bench-order
+bench-order: ## Dedupe and sequencer by how much is known (HOOKMESH_BENCH_KNOWN=10000000 adds a size), and their latency
+	cd services && go test -run '^$$' -bench 'Order' -benchtime 1x -timeout 60m ./wiring
+
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for FUZZTIME (default 10s) each
 	./scripts/fuzz.sh $(FUZZTIME)

@@ -53,10 +53,8 @@ func (s *Service) Handle(ctx context.Context, tx Tx, in stage.Batch) (stage.Resu
 		return b.res, fmt.Errorf("read totals: %w", err)
 	}
 	b.totals = totals
-	for _, rec := range in.Records {
-		if err := b.record(ctx, rec); err != nil {
-			return b.res, err
-		}
+	if err := b.records(ctx); err != nil {
+		return b.res, err
 	}
 	if err := b.timers(ctx); err != nil {
 		return b.res, err
@@ -77,17 +75,40 @@ func (s *Service) Handle(ctx context.Context, tx Tx, in stage.Batch) (stage.Resu
 	return b.res, nil
 }
 
-// record decides on one record: an event, or an operator's command.
-func (b *batch) record(ctx context.Context, rec stage.Record) error {
-	if isCommand(rec) {
-		return b.command(ctx, rec)
+// records decides on the records of the batch, whose documents are read at once.
+func (b *batch) records(ctx context.Context) error {
+	decoded, unreadable := make([]*eventv1.Event, len(b.in.Records)), make([]error, len(b.in.Records))
+	var keys []string
+	for i, rec := range b.in.Records {
+		if isCommand(rec) {
+			continue
+		}
+		ev, err := events.Decode(rec.Value)
+		if err != nil {
+			unreadable[i] = err
+			continue
+		}
+		decoded[i] = ev
+		keys = append(keys, string(kafka.DocumentKey(ev.GetSource(), ev.GetDocumentId())))
 	}
-	ev, err := events.Decode(rec.Value)
-	if err != nil {
-		return b.dead(rec, err)
+	if err := b.tx.Prefetch(ctx, keys); err != nil {
+		return fmt.Errorf("read documents: %w", err)
 	}
-	if err := b.event(ctx, rec, ev); err != nil {
-		return fmt.Errorf("decide on event %s: %w", ev.GetId(), err)
+	for i, rec := range b.in.Records {
+		var err error
+		switch {
+		case unreadable[i] != nil:
+			err = b.dead(rec, unreadable[i])
+		case decoded[i] == nil:
+			err = b.command(ctx, rec)
+		default:
+			if err = b.event(ctx, rec, decoded[i]); err != nil {
+				err = fmt.Errorf("decide on event %s: %w", decoded[i].GetId(), err)
+			}
+		}
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -33,6 +33,8 @@ type Totals struct {
 // Tx is the sequencer's view of a transaction: reads see its own writes. Keys of documents and containers are
 // kafka.DocumentKey: the source, a slash, the id.
 type Tx interface {
+	// Prefetch reads the documents of a batch in one go. What was not prefetched can be asked for as well, one by one.
+	Prefetch(ctx context.Context, keys []string) error
 	// Document returns a document's state; the zero State if it was never seen, or is forgotten.
 	Document(ctx context.Context, key string) (State, error)
 	// SetDocument stores it; its State.Due puts it into the due-index of the partition. It does not touch memberships.

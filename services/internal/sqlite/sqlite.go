@@ -33,9 +33,6 @@ type Options struct {
 	Migrations []string
 	// CacheKiB bounds the page cache of the writing connection, in KiB; 0: 16 MiB.
 	CacheKiB int
-	// PageBytes is the size of a new file's pages; 0: 4096. Small pages suit small rows under random keys: a change writes
-	// its whole page to the log, and once more at the checkpoint.
-	PageBytes int
 }
 
 // Open opens or creates a database file and brings its schema up to date. It refuses a file whose schema is newer than this program.
@@ -51,7 +48,7 @@ func Open(ctx context.Context, path string, opts Options) (*DB, error) {
 	if cache == 0 {
 		cache = 16 << 10
 	}
-	write, err := sql.Open("sqlite", dsn(path, cache, opts.PageBytes))
+	write, err := sql.Open("sqlite", dsn(path, cache))
 	if err != nil {
 		return nil, fmt.Errorf("open database %s: %w", path, err)
 	}
@@ -60,7 +57,7 @@ func Open(ctx context.Context, path string, opts Options) (*DB, error) {
 	if err := db.migrate(ctx, opts.Migrations); err != nil {
 		return nil, errors.Join(fmt.Errorf("migrate database %s: %w", path, err), write.Close())
 	}
-	db.Read, err = sql.Open("sqlite", dsn(path, 1<<10, opts.PageBytes))
+	db.Read, err = sql.Open("sqlite", dsn(path, 1<<10))
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open database %s for reading: %w", path, err), write.Close())
 	}
@@ -72,17 +69,17 @@ func Open(ctx context.Context, path string, opts Options) (*DB, error) {
 // batches is then written there once; the log is read again at a restart after a crash.
 const walBytes = 16 << 20
 
+// pageBytes is SQLite's own default.
+const pageBytes = 4096
+
 // dsn asks for what a crash must not undo: a write-ahead log that is synced at every commit (synchronous=FULL), and
 // transactions that take the write lock at their beginning, so that none fails half-way for want of it.
-func dsn(path string, cacheKiB, pageBytes int) string {
+func dsn(path string, cacheKiB int) string {
 	q := url.Values{}
-	if pageBytes != 0 {
-		q.Add("_pragma", fmt.Sprintf("page_size(%d)", pageBytes))
-	}
 	q.Add("_pragma", "busy_timeout(10000)")
 	q.Add("_pragma", "journal_mode(WAL)")
 	q.Add("_pragma", "synchronous(FULL)")
-	q.Add("_pragma", fmt.Sprintf("wal_autocheckpoint(%d)", walBytes/max(pageBytes, 1024)))
+	q.Add("_pragma", fmt.Sprintf("wal_autocheckpoint(%d)", walBytes/pageBytes))
 	q.Add("_pragma", "foreign_keys(ON)")
 	q.Add("_pragma", "temp_store(MEMORY)")
 	q.Add("_pragma", fmt.Sprintf("cache_size(-%d)", cacheKiB))

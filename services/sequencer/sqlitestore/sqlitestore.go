@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -72,13 +71,11 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Store{StageStore: sqlite.NewStageStore(db, func(t *sqlite.Tx) sequencer.Tx { return tx{t.Tx} }), db: db}, nil
+	return &Store{StageStore: sqlite.NewStageStore(db, func(t *sqlite.Tx) sequencer.Tx { return sequencer.NewBuffer(tx{t}) }), db: db}, nil
 }
 
 // Close closes the database.
 func (s *Store) Close() error { return s.db.Close() }
-
-type tx struct{ *sql.Tx }
 
 type queryer interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
@@ -95,164 +92,6 @@ func load(ctx context.Context, q queryer, into any, query string, args ...any) (
 		return false, err
 	}
 	return true, json.Unmarshal(raw, into)
-}
-
-func (t tx) Document(ctx context.Context, key string) (s sequencer.State, err error) {
-	_, err = load(ctx, t, &s, `SELECT state FROM documents WHERE key = ?`, key)
-	return s, err
-}
-
-func (t tx) SetDocument(ctx context.Context, key string, partition int, s sequencer.State) error {
-	raw, err := json.Marshal(s)
-	if err != nil {
-		return fmt.Errorf("encode state: %w", err)
-	}
-	_, err = t.ExecContext(ctx, `INSERT OR REPLACE INTO documents (key, partition, due, held, state) VALUES (?, ?, ?, ?, ?)`, key, partition, s.Due(), len(s.Held), raw)
-	return err
-}
-
-func (t tx) Forget(ctx context.Context, key string) error {
-	if _, err := t.ExecContext(ctx, `DELETE FROM documents WHERE key = ?`, key); err != nil {
-		return err
-	}
-	_, err := t.ExecContext(ctx, `DELETE FROM members WHERE key = ?`, key)
-	return err
-}
-
-func (t tx) SetContainers(ctx context.Context, key string, containers []string) error {
-	if _, err := t.ExecContext(ctx, `DELETE FROM members WHERE key = ?`, key); err != nil {
-		return err
-	}
-	for _, c := range containers {
-		if _, err := t.ExecContext(ctx, `INSERT OR IGNORE INTO members (container, key) VALUES (?, ?)`, c, key); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (t tx) Members(ctx context.Context, container, after string, limit int) ([]string, error) {
-	return t.keys(ctx, `SELECT key FROM members WHERE container = ? AND key > ?
-		UNION SELECT key FROM documents WHERE key > ? AND key < ? ORDER BY key LIMIT ?`,
-		container, after, max(after, container+"/"), container+"0", limit) // 0 is the character after the slash
-}
-
-func (t tx) HasGraves(ctx context.Context, source string) (bool, error) {
-	var found bool
-	err := t.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM graves WHERE container > ? AND container < ?)`, source+"/", source+"0").Scan(&found)
-	return found, err
-}
-
-func (t tx) Grave(ctx context.Context, container string) (g sequencer.Grave, err error) {
-	err = t.QueryRowContext(ctx, `SELECT time, at FROM graves WHERE container = ?`, container).Scan(&g.Time, &g.At)
-	if errors.Is(err, sql.ErrNoRows) {
-		return sequencer.Grave{}, nil
-	}
-	return g, err
-}
-
-func (t tx) SetGrave(ctx context.Context, container string, g sequencer.Grave) error {
-	_, err := t.ExecContext(ctx, `INSERT OR REPLACE INTO graves (container, time, at) VALUES (?, ?, ?)`, container, g.Time, g.At)
-	return err
-}
-
-func (t tx) Totals(ctx context.Context, partition int) (n sequencer.Totals, err error) {
-	err = t.QueryRowContext(ctx, `SELECT held, floor FROM partitions WHERE partition = ?`, partition).Scan(&n.Held, &n.Floor)
-	if errors.Is(err, sql.ErrNoRows) {
-		return sequencer.Totals{}, nil
-	}
-	return n, err
-}
-
-func (t tx) SetTotals(ctx context.Context, partition int, n sequencer.Totals) error {
-	_, err := t.ExecContext(ctx, `INSERT OR REPLACE INTO partitions (partition, held, floor) VALUES (?, ?, ?)`, partition, n.Held, n.Floor)
-	return err
-}
-
-func (t tx) Due(ctx context.Context, partition int, now time.Time, limit int) ([]string, error) {
-	return t.keys(ctx, `SELECT key FROM documents WHERE partition = ? AND due > 0 AND due <= ? ORDER BY due LIMIT ?`, partition, now.UnixMicro(), limit)
-}
-
-// keys reads a column of keys.
-func (t tx) keys(ctx context.Context, query string, args ...any) ([]string, error) {
-	rows, err := t.QueryContext(ctx, query, args...)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = rows.Close() }()
-	var keys []string
-	for rows.Next() {
-		var k string
-		if err := rows.Scan(&k); err != nil {
-			return nil, err
-		}
-		keys = append(keys, k)
-	}
-	return keys, rows.Err()
-}
-
-func (t tx) NextDue(ctx context.Context, partition int) (time.Time, error) {
-	var due sql.NullInt64
-	err := t.QueryRowContext(ctx, `SELECT min(due) FROM documents WHERE partition = ? AND due > 0`, partition).Scan(&due)
-	if err != nil || !due.Valid {
-		return time.Time{}, err
-	}
-	return time.UnixMicro(due.Int64), nil
-}
-
-func (t tx) Hold(ctx context.Context, id string, h sequencer.Held) error {
-	headers, err := json.Marshal(h.Headers)
-	if err != nil {
-		return fmt.Errorf("encode headers: %w", err)
-	}
-	_, err = t.ExecContext(ctx, `INSERT OR REPLACE INTO held (event, record, headers, at) VALUES (?, ?, ?, ?)`, id, h.Event, headers, h.At.UnixMicro())
-	return err
-}
-
-func (t tx) Release(ctx context.Context, id string) (sequencer.Held, error) {
-	var h sequencer.Held
-	var headers []byte
-	var at int64
-	err := t.QueryRowContext(ctx, `DELETE FROM held WHERE event = ? RETURNING record, headers, at`, id).Scan(&h.Event, &headers, &at)
-	if errors.Is(err, sql.ErrNoRows) {
-		return h, sequencer.ErrNotFound
-	}
-	if err != nil {
-		return h, err
-	}
-	h.At = time.UnixMicro(at)
-	return h, json.Unmarshal(headers, &h.Headers)
-}
-
-func (t tx) Numbers(ctx context.Context, source string) (n sequencer.Numbers, err error) {
-	_, err = load(ctx, t, &n, `SELECT numbers FROM sources WHERE name = ?`, source)
-	return n, err
-}
-
-func (t tx) SetNumbers(ctx context.Context, source string, n sequencer.Numbers) error {
-	raw, err := json.Marshal(n)
-	if err != nil {
-		return fmt.Errorf("encode numbers: %w", err)
-	}
-	_, err = t.ExecContext(ctx, `INSERT OR REPLACE INTO sources (name, numbers) VALUES (?, ?)`, source, raw)
-	return err
-}
-
-func (t tx) SetRecord(ctx context.Context, r *sequencerv1.EventRecord, now time.Time) error {
-	raw, err := proto.Marshal(r)
-	if err != nil {
-		return fmt.Errorf("encode record: %w", err)
-	}
-	_, err = t.ExecContext(ctx, `INSERT OR REPLACE INTO events (id, at, record) VALUES (?, ?, ?)`, r.GetId(), now.UnixMicro(), raw)
-	return err
-}
-
-func (t tx) Expire(ctx context.Context, records, graves time.Time, limit int) error {
-	if _, err := t.ExecContext(ctx, `DELETE FROM events WHERE id IN (SELECT id FROM events WHERE at <= ? ORDER BY at LIMIT ?)`, records.UnixMicro(), limit); err != nil {
-		return err
-	}
-	_, err := t.ExecContext(ctx, `DELETE FROM graves WHERE container IN (SELECT container FROM graves WHERE at <= ? ORDER BY at LIMIT ?)`, graves.UnixMicro(), limit)
-	return err
 }
 
 // Document implements sequencer.Store.
