@@ -15,10 +15,12 @@ type entry struct {
 	ids []string
 	// used is when each secret last proved a delivery, in Unix seconds, exact to useInterval; 0: never.
 	used []atomic.Int64
+	// clock is what is known of the source's clock.
+	clock *clock
 }
 
 func newEntry(src *source, ids []string) *entry {
-	return &entry{source: src, ids: ids, used: make([]atomic.Int64, len(src.cfg.Secrets))}
+	return &entry{source: src, ids: ids, used: make([]atomic.Int64, len(src.cfg.Secrets)), clock: &clock{}}
 }
 
 // secrets are the source's secrets.
@@ -26,6 +28,7 @@ func (e *entry) secrets() []config.Secret { return e.cfg.Secrets }
 
 // inherit takes over what an older version of the source has learned.
 func (e *entry) inherit(old *entry) {
+	e.clock = old.clock
 	for i, id := range e.ids {
 		for j, known := range old.ids {
 			if id == known {

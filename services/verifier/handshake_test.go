@@ -162,10 +162,10 @@ func TestAnActiveSecretIsNeverReplacedInBand(t *testing.T) {
 			t.Fatal(err)
 		}
 		req := verifyRequest("POST", "/x", tt.headers, []byte(tt.body))
-		if res, captured := pending.decide(req, time.Now(), false); captured != "attacker" || res.GetVerdict() != verifierv1.Verdict_VERDICT_CHALLENGE {
+		if res, captured, _ := pending.decide(req, time.Now(), false); captured != "attacker" || res.GetVerdict() != verifierv1.Verdict_VERDICT_CHALLENGE {
 			t.Errorf("%s, pending: %v", tt.preset, res)
 		}
-		if res, captured := active.decide(req, time.Now(), false); captured != "" || res.GetVerdict() != verifierv1.Verdict_VERDICT_REJECTED {
+		if res, captured, _ := active.decide(req, time.Now(), false); captured != "" || res.GetVerdict() != verifierv1.Verdict_VERDICT_REJECTED {
 			t.Errorf("%s, active: %v captured %q", tt.preset, res, captured)
 		}
 	}

@@ -26,6 +26,7 @@ type Service struct {
 	presets  *presets.Set
 	now      func() time.Time
 	meters   *meters
+	clocks   clocks
 	keep     Keep // nil: secrets that providers hand over cannot be kept here
 }
 
@@ -46,7 +47,7 @@ func New(sources []config.Source, tel telemetry.Telemetry, now func() time.Time)
 		s.declared[cfg.Name] = newEntry(compiled, nil)
 	}
 	s.meters, err = newMeters(tel)
-	errs = append(errs, err)
+	errs = append(errs, err, s.clocks.measure(s, tel))
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
@@ -103,7 +104,8 @@ func (s *Service) one(ctx context.Context, req *verifierv1.VerifyRequest) *verif
 		return &verifierv1.VerifyResponse{Verdict: verifierv1.Verdict_VERDICT_UNKNOWN_SOURCE, Code: "UNKNOWN_SOURCE", SecretIndex: -1}
 	}
 	now := s.now()
-	res, captured := src.decide(req, now, false)
+	res, captured, sent := src.decide(req, s.clocks.correct(now), false)
+	s.observe(ctx, src, sent, now)
 	if captured != "" {
 		res = s.capture(ctx, src.cfg.Name, captured, res)
 	}

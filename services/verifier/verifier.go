@@ -86,12 +86,13 @@ func (s *source) signedURL(target string) string {
 
 // judge decides on one delivery. skipFreshness leaves the age of its timestamp unchecked.
 func (s *source) judge(req *verifierv1.VerifyRequest, now time.Time, skipFreshness bool) *verifierv1.VerifyResponse {
-	res, _ := s.decide(req, now, skipFreshness)
+	res, _, _ := s.decide(req, now, skipFreshness)
 	return res
 }
 
 // decide judges one delivery. captured is a secret that the provider handed over: it has to be kept before the answer goes out.
-func (s *source) decide(req *verifierv1.VerifyRequest, now time.Time, skipFreshness bool) (res *verifierv1.VerifyResponse, captured string) {
+// sent is when the delivery says that it was sent, if it is authentic and that time is signed.
+func (s *source) decide(req *verifierv1.VerifyRequest, now time.Time, skipFreshness bool) (res *verifierv1.VerifyResponse, captured string, sent time.Time) {
 	j, _ := judgements.Get().(*judgement)
 	defer func() {
 		j.request.Free()
@@ -103,18 +104,22 @@ func (s *source) decide(req *verifierv1.VerifyRequest, now time.Time, skipFreshn
 	r.Target(req.GetUrl())
 	res = &verifierv1.VerifyResponse{SecretIndex: -1, Preset: s.preset.Name, RedactedHeaders: s.preset.RedactedHeaders()}
 	proof, refusal := s.preset.Authenticate(r, s.keys, preset.Options{Now: now, SkipFreshness: skipFreshness, Unsigned: s.cfg.Unsigned})
+	sent = proof.SentAt
+	if refusal != nil {
+		sent = refusal.SentAt
+	}
 	if g := s.preset.Handshake(r, s.keys, refusal == nil, now); g != nil {
 		if refusal == nil {
 			res.SecretIndex = int32(proof.Secret)
 		}
-		return greet(res, g), g.Captured
+		return greet(res, g), g.Captured, sent
 	}
 	if refusal != nil {
-		return s.refuse(r, res, refusal), ""
+		return s.refuse(r, res, refusal), "", sent
 	}
 	res.SecretIndex = int32(proof.Secret)
 	if trouble := r.Decode(); trouble != nil {
-		return s.quarantine(r, res, *trouble), ""
+		return s.quarantine(r, res, *trouble), "", sent
 	}
 	m := &j.meaning
 	s.preset.Understand(r, proof, m)
@@ -127,7 +132,7 @@ func (s *source) decide(req *verifierv1.VerifyRequest, now time.Time, skipFreshn
 	s.owe(req, res, m)
 	switch {
 	case len(m.Troubles) > 0:
-		return s.quarantine(r, res, m.Troubles...), ""
+		return s.quarantine(r, res, m.Troubles...), "", sent
 	case m.Ignored != "":
 		res.Verdict, res.Code, res.Reason = verifierv1.Verdict_VERDICT_IGNORED, "IGNORED", m.Ignored
 		res.Response = response(s.preset.Respond(preset.Ignored, r))
@@ -135,7 +140,7 @@ func (s *source) decide(req *verifierv1.VerifyRequest, now time.Time, skipFreshn
 		res.Verdict, res.Code, res.Reason = verifierv1.Verdict_VERDICT_ACCEPTED, "ACCEPTED", s.reason(proof)
 		res.Response = response(s.preset.Respond(preset.Accepted, r))
 	}
-	return res, ""
+	return res, "", sent
 }
 
 // reason says why a delivery is accepted.

@@ -78,6 +78,8 @@ func (m *Mesh) loadKeys() (*seal.Ring, error) {
 
 // initSources registers the API by which sources are made at run time.
 func initSources(ctx context.Context, m *Mesh, service *verifier.Service) error {
+	service.CorrectClock(m.cfg.Verifier.MaxClockCorrection)
+	m.warnings = append(m.warnings, service.Warnings)
 	store, err := verifierstore.Open(ctx, filepath.Join(m.cfg.DataDir, "sources.db"))
 	if err != nil {
 		return err

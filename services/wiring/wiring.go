@@ -71,6 +71,8 @@ type Mesh struct {
 	limits rest.Limiters
 	// healthy are asked at every readiness check.
 	healthy []func() error
+	// warnings say what is wrong without keeping the process from its work.
+	warnings []func() []string
 	// closers run in reverse at the very end.
 	closers   []func() error
 	listeners struct{ http, grpc, admin net.Listener }
@@ -102,7 +104,7 @@ func Start(ctx context.Context, opts Options) (_ *Mesh, err error) {
 			return nil, err
 		}
 	}
-	m.admin = admin.New(opts.Telemetry, m.check, m.server.Introspection())
+	m.admin = admin.New(opts.Telemetry, m.check, m.server.Introspection(), m.warnings...)
 	return m, nil
 }
 

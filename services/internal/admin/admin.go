@@ -23,11 +23,19 @@ type Server struct {
 }
 
 // New returns a server. check is asked at every /readyz once the process is ready; it should be quick. calls answers gRPC calls, which come
-// as HTTP/2 without TLS.
-func New(run *telemetry.Running, check func(context.Context) error, calls http.Handler) *Server {
+// as HTTP/2 without TLS. What warnings say stands in /healthz, whose status stays 200: a restart would not help.
+func New(run *telemetry.Running, check func(context.Context) error, calls http.Handler, warnings ...func() []string) *Server {
 	s := &Server{check: check}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, "ok") })
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		text := "ok"
+		for _, warn := range warnings {
+			for _, warning := range warn() {
+				text += "\nwarning: " + warning
+			}
+		}
+		answer(w, http.StatusOK, text)
+	})
 	mux.HandleFunc("GET /readyz", s.readyz)
 	mux.Handle("GET /metrics", run.Metrics)
 	mux.HandleFunc("GET /debug/traces/{id}", func(w http.ResponseWriter, r *http.Request) {

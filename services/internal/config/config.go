@@ -139,6 +139,7 @@ func Default() Config {
 		Kafka:     Kafka{Retention: 48 * time.Hour, DeadRetention: 30 * 24 * time.Hour},
 		Embedding: Embedding{Provider: "embedded"},
 		Gateway:   Gateway{MaxInFlight: 1024, SpoolBytes: 1 << 30},
+		Verifier:  Verifier{MaxClockCorrection: 15 * time.Minute},
 		Embedder:  Embedder{Workers: 2, Tries: 3},
 		Telemetry: Telemetry{TracesPerSecond: 100, LogLevel: "info", LogFormat: "auto"},
 	}

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/hookmesh/hookmesh/services/internal/seal"
 )
@@ -11,6 +12,9 @@ type Verifier struct {
 	// Keys encrypt secrets and credentials at rest, the newest first: it encrypts, all decrypt, and what an older one encrypted is
 	// encrypted anew at the start. None: a key is made in data_dir/secrets.key. Services that run apart need the same keys.
 	Keys []Key `yaml:"keys"`
+	// MaxClockCorrection bounds what is added to our time when freshness is judged and most sources agree that our clock is wrong.
+	// Default 15 min, at most 1 h; 0: nothing is added.
+	MaxClockCorrection time.Duration `yaml:"max_clock_correction"`
 }
 
 // Key is an encryption key: 32 bytes in base64 or hexadecimal.
@@ -28,6 +32,9 @@ func (Key) String() string { return Redacted }
 func (Key) GoString() string { return "config.Key{[redacted]}" }
 
 func (c *checker) verifier(v Verifier) {
+	if v.MaxClockCorrection < 0 || v.MaxClockCorrection > time.Hour {
+		c.report("verifier.max_clock_correction", "%s is not between 0 and 1h", v.MaxClockCorrection)
+	}
 	for i, k := range v.Keys {
 		path := fmt.Sprintf("verifier.keys[%d]", i)
 		switch {

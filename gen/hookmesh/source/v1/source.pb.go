@@ -1357,6 +1357,207 @@ func (x *ManagedSource) GetRevision() int64 {
 	return 0
 }
 
+// GetClocksRequest asks for all.
+type GetClocksRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetClocksRequest) Reset() {
+	*x = GetClocksRequest{}
+	mi := &file_hookmesh_source_v1_source_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetClocksRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetClocksRequest) ProtoMessage() {}
+
+func (x *GetClocksRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_hookmesh_source_v1_source_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetClocksRequest.ProtoReflect.Descriptor instead.
+func (*GetClocksRequest) Descriptor() ([]byte, []int) {
+	return file_hookmesh_source_v1_source_proto_rawDescGZIP(), []int{22}
+}
+
+// GetClocksResponse tells whose clock is wrong.
+type GetClocksResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The sources whose deliveries carry a signed time and were seen in the last hour, by name.
+	Sources []*SourceClock `protobuf:"bytes,1,rep,name=sources,proto3" json:"sources,omitempty"`
+	// True if most providers agree that it is our clock that is wrong.
+	Ours bool `protobuf:"varint,2,opt,name=ours,proto3" json:"ours,omitempty"`
+	// How far theirs are before ours (negative: behind), if ours is wrong.
+	Offset *durationpb.Duration `protobuf:"bytes,3,opt,name=offset,proto3" json:"offset,omitempty"`
+	// What is added to our time when freshness is judged: the offset within verifier.max_clock_correction.
+	Correction *durationpb.Duration `protobuf:"bytes,4,opt,name=correction,proto3" json:"correction,omitempty"`
+	// Providers that have a voice; sources of one preset have one together.
+	Voices int32 `protobuf:"varint,5,opt,name=voices,proto3" json:"voices,omitempty"`
+	// How many of them say the same.
+	Agreeing int32 `protobuf:"varint,6,opt,name=agreeing,proto3" json:"agreeing,omitempty"`
+	// Our time, uncorrected.
+	Now           *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=now,proto3" json:"now,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetClocksResponse) Reset() {
+	*x = GetClocksResponse{}
+	mi := &file_hookmesh_source_v1_source_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetClocksResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetClocksResponse) ProtoMessage() {}
+
+func (x *GetClocksResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_hookmesh_source_v1_source_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetClocksResponse.ProtoReflect.Descriptor instead.
+func (*GetClocksResponse) Descriptor() ([]byte, []int) {
+	return file_hookmesh_source_v1_source_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *GetClocksResponse) GetSources() []*SourceClock {
+	if x != nil {
+		return x.Sources
+	}
+	return nil
+}
+
+func (x *GetClocksResponse) GetOurs() bool {
+	if x != nil {
+		return x.Ours
+	}
+	return false
+}
+
+func (x *GetClocksResponse) GetOffset() *durationpb.Duration {
+	if x != nil {
+		return x.Offset
+	}
+	return nil
+}
+
+func (x *GetClocksResponse) GetCorrection() *durationpb.Duration {
+	if x != nil {
+		return x.Correction
+	}
+	return nil
+}
+
+func (x *GetClocksResponse) GetVoices() int32 {
+	if x != nil {
+		return x.Voices
+	}
+	return 0
+}
+
+func (x *GetClocksResponse) GetAgreeing() int32 {
+	if x != nil {
+		return x.Agreeing
+	}
+	return 0
+}
+
+func (x *GetClocksResponse) GetNow() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Now
+	}
+	return nil
+}
+
+// SourceClock is the estimate of one source's clock.
+type SourceClock struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the source.
+	Source string `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
+	// Its preset.
+	Preset string `protobuf:"bytes,2,opt,name=preset,proto3" json:"preset,omitempty"`
+	// How far its clock is before ours (negative: behind).
+	Offset        *durationpb.Duration `protobuf:"bytes,3,opt,name=offset,proto3" json:"offset,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SourceClock) Reset() {
+	*x = SourceClock{}
+	mi := &file_hookmesh_source_v1_source_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SourceClock) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SourceClock) ProtoMessage() {}
+
+func (x *SourceClock) ProtoReflect() protoreflect.Message {
+	mi := &file_hookmesh_source_v1_source_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SourceClock.ProtoReflect.Descriptor instead.
+func (*SourceClock) Descriptor() ([]byte, []int) {
+	return file_hookmesh_source_v1_source_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *SourceClock) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *SourceClock) GetPreset() string {
+	if x != nil {
+		return x.Preset
+	}
+	return ""
+}
+
+func (x *SourceClock) GetOffset() *durationpb.Duration {
+	if x != nil {
+		return x.Offset
+	}
+	return nil
+}
+
 var File_hookmesh_source_v1_source_proto protoreflect.FileDescriptor
 
 const file_hookmesh_source_v1_source_proto_rawDesc = "" +
@@ -1439,7 +1640,22 @@ const file_hookmesh_source_v1_source_proto_rawDesc = "" +
 	"definition\x18\x03 \x01(\fR\n" +
 	"definition\x12\x16\n" +
 	"\x06sealed\x18\x04 \x01(\fR\x06sealed\x12\x1a\n" +
-	"\brevision\x18\x05 \x01(\x03R\brevision*I\n" +
+	"\brevision\x18\x05 \x01(\x03R\brevision\"\x12\n" +
+	"\x10GetClocksRequest\"\xb2\x02\n" +
+	"\x11GetClocksResponse\x129\n" +
+	"\asources\x18\x01 \x03(\v2\x1f.hookmesh.source.v1.SourceClockR\asources\x12\x12\n" +
+	"\x04ours\x18\x02 \x01(\bR\x04ours\x121\n" +
+	"\x06offset\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x06offset\x129\n" +
+	"\n" +
+	"correction\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\n" +
+	"correction\x12\x16\n" +
+	"\x06voices\x18\x05 \x01(\x05R\x06voices\x12\x1a\n" +
+	"\bagreeing\x18\x06 \x01(\x05R\bagreeing\x12,\n" +
+	"\x03now\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x03now\"p\n" +
+	"\vSourceClock\x12\x16\n" +
+	"\x06source\x18\x01 \x01(\tR\x06source\x12\x16\n" +
+	"\x06preset\x18\x02 \x01(\tR\x06preset\x121\n" +
+	"\x06offset\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x06offset*I\n" +
 	"\x06Origin\x12\x16\n" +
 	"\x12ORIGIN_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fORIGIN_DECLARED\x10\x01\x12\x12\n" +
@@ -1448,7 +1664,7 @@ const file_hookmesh_source_v1_source_proto_rawDesc = "" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rSTATE_ENABLED\x10\x01\x12\x12\n" +
 	"\x0eSTATE_DISABLED\x10\x02\x12\x11\n" +
-	"\rSTATE_PENDING\x10\x032\x90\t\n" +
+	"\rSTATE_PENDING\x10\x032\xfe\t\n" +
 	"\rSourceService\x12y\n" +
 	"\fCreateSource\x12'.hookmesh.source.v1.CreateSourceRequest\x1a(.hookmesh.source.v1.CreateSourceResponse\"\x16\x82\xd3\xe4\x93\x02\x10:\x01*\"\v/v1/sources\x12t\n" +
 	"\tGetSource\x12$.hookmesh.source.v1.GetSourceRequest\x1a%.hookmesh.source.v1.GetSourceResponse\"\x1a\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/sources/{name}\x12\x7f\n" +
@@ -1457,7 +1673,9 @@ const file_hookmesh_source_v1_source_proto_rawDesc = "" +
 	"\rDisableSource\x12(.hookmesh.source.v1.DisableSourceRequest\x1a).hookmesh.source.v1.DisableSourceResponse\"%\x82\xd3\xe4\x93\x02\x1f:\x01*\"\x1a/v1/sources/{name}:disable\x12\x87\x01\n" +
 	"\fEnableSource\x12'.hookmesh.source.v1.EnableSourceRequest\x1a(.hookmesh.source.v1.EnableSourceResponse\"$\x82\xd3\xe4\x93\x02\x1e:\x01*\"\x19/v1/sources/{name}:enable\x12}\n" +
 	"\fDeleteSource\x12'.hookmesh.source.v1.DeleteSourceRequest\x1a(.hookmesh.source.v1.DeleteSourceResponse\"\x1a\x82\xd3\xe4\x93\x02\x14*\x12/v1/sources/{name}\x12\x8d\x01\n" +
-	"\fRotateSecret\x12'.hookmesh.source.v1.RotateSecretRequest\x1a(.hookmesh.source.v1.RotateSecretResponse\"*\x82\xd3\xe4\x93\x02$:\x01*\"\x1f/v1/sources/{name}:rotateSecret\x12c\n" +
+	"\fRotateSecret\x12'.hookmesh.source.v1.RotateSecretRequest\x1a(.hookmesh.source.v1.RotateSecretResponse\"*\x82\xd3\xe4\x93\x02$:\x01*\"\x1f/v1/sources/{name}:rotateSecret\x12l\n" +
+	"\tGetClocks\x12$.hookmesh.source.v1.GetClocksRequest\x1a%.hookmesh.source.v1.GetClocksResponse\"\x12\x82\xd3\xe4\x93\x02\f\x12\n" +
+	"/v1/clocks\x12c\n" +
 	"\fWatchSources\x12'.hookmesh.source.v1.WatchSourcesRequest\x1a(.hookmesh.source.v1.WatchSourcesResponse0\x01B>Z<github.com/hookmesh/hookmesh/gen/hookmesh/source/v1;sourcev1b\x06proto3"
 
 var (
@@ -1473,7 +1691,7 @@ func file_hookmesh_source_v1_source_proto_rawDescGZIP() []byte {
 }
 
 var file_hookmesh_source_v1_source_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_hookmesh_source_v1_source_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_hookmesh_source_v1_source_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_hookmesh_source_v1_source_proto_goTypes = []any{
 	(Origin)(0),                   // 0: hookmesh.source.v1.Origin
 	(State)(0),                    // 1: hookmesh.source.v1.State
@@ -1499,58 +1717,68 @@ var file_hookmesh_source_v1_source_proto_goTypes = []any{
 	(*WatchSourcesRequest)(nil),   // 21: hookmesh.source.v1.WatchSourcesRequest
 	(*WatchSourcesResponse)(nil),  // 22: hookmesh.source.v1.WatchSourcesResponse
 	(*ManagedSource)(nil),         // 23: hookmesh.source.v1.ManagedSource
-	(*structpb.Struct)(nil),       // 24: google.protobuf.Struct
-	(*timestamppb.Timestamp)(nil), // 25: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 26: google.protobuf.Duration
+	(*GetClocksRequest)(nil),      // 24: hookmesh.source.v1.GetClocksRequest
+	(*GetClocksResponse)(nil),     // 25: hookmesh.source.v1.GetClocksResponse
+	(*SourceClock)(nil),           // 26: hookmesh.source.v1.SourceClock
+	(*structpb.Struct)(nil),       // 27: google.protobuf.Struct
+	(*timestamppb.Timestamp)(nil), // 28: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 29: google.protobuf.Duration
 }
 var file_hookmesh_source_v1_source_proto_depIdxs = []int32{
 	0,  // 0: hookmesh.source.v1.Source.origin:type_name -> hookmesh.source.v1.Origin
 	1,  // 1: hookmesh.source.v1.Source.state:type_name -> hookmesh.source.v1.State
-	24, // 2: hookmesh.source.v1.Source.definition:type_name -> google.protobuf.Struct
+	27, // 2: hookmesh.source.v1.Source.definition:type_name -> google.protobuf.Struct
 	3,  // 3: hookmesh.source.v1.Source.secrets:type_name -> hookmesh.source.v1.Secret
-	25, // 4: hookmesh.source.v1.Source.created_at:type_name -> google.protobuf.Timestamp
-	25, // 5: hookmesh.source.v1.Source.updated_at:type_name -> google.protobuf.Timestamp
-	25, // 6: hookmesh.source.v1.Secret.added_at:type_name -> google.protobuf.Timestamp
-	25, // 7: hookmesh.source.v1.Secret.not_after:type_name -> google.protobuf.Timestamp
-	25, // 8: hookmesh.source.v1.Secret.last_used_at:type_name -> google.protobuf.Timestamp
-	25, // 9: hookmesh.source.v1.NewSecret.not_after:type_name -> google.protobuf.Timestamp
-	24, // 10: hookmesh.source.v1.CreateSourceRequest.definition:type_name -> google.protobuf.Struct
+	28, // 4: hookmesh.source.v1.Source.created_at:type_name -> google.protobuf.Timestamp
+	28, // 5: hookmesh.source.v1.Source.updated_at:type_name -> google.protobuf.Timestamp
+	28, // 6: hookmesh.source.v1.Secret.added_at:type_name -> google.protobuf.Timestamp
+	28, // 7: hookmesh.source.v1.Secret.not_after:type_name -> google.protobuf.Timestamp
+	28, // 8: hookmesh.source.v1.Secret.last_used_at:type_name -> google.protobuf.Timestamp
+	28, // 9: hookmesh.source.v1.NewSecret.not_after:type_name -> google.protobuf.Timestamp
+	27, // 10: hookmesh.source.v1.CreateSourceRequest.definition:type_name -> google.protobuf.Struct
 	4,  // 11: hookmesh.source.v1.CreateSourceRequest.secrets:type_name -> hookmesh.source.v1.NewSecret
 	2,  // 12: hookmesh.source.v1.CreateSourceResponse.source:type_name -> hookmesh.source.v1.Source
 	2,  // 13: hookmesh.source.v1.GetSourceResponse.source:type_name -> hookmesh.source.v1.Source
 	2,  // 14: hookmesh.source.v1.ListSourcesResponse.sources:type_name -> hookmesh.source.v1.Source
-	24, // 15: hookmesh.source.v1.UpdateSourceRequest.definition:type_name -> google.protobuf.Struct
+	27, // 15: hookmesh.source.v1.UpdateSourceRequest.definition:type_name -> google.protobuf.Struct
 	2,  // 16: hookmesh.source.v1.UpdateSourceResponse.source:type_name -> hookmesh.source.v1.Source
 	2,  // 17: hookmesh.source.v1.DisableSourceResponse.source:type_name -> hookmesh.source.v1.Source
 	2,  // 18: hookmesh.source.v1.EnableSourceResponse.source:type_name -> hookmesh.source.v1.Source
 	4,  // 19: hookmesh.source.v1.RotateSecretRequest.secret:type_name -> hookmesh.source.v1.NewSecret
-	26, // 20: hookmesh.source.v1.RotateSecretRequest.overlap:type_name -> google.protobuf.Duration
+	29, // 20: hookmesh.source.v1.RotateSecretRequest.overlap:type_name -> google.protobuf.Duration
 	2,  // 21: hookmesh.source.v1.RotateSecretResponse.source:type_name -> hookmesh.source.v1.Source
 	23, // 22: hookmesh.source.v1.WatchSourcesResponse.sources:type_name -> hookmesh.source.v1.ManagedSource
 	1,  // 23: hookmesh.source.v1.ManagedSource.state:type_name -> hookmesh.source.v1.State
-	5,  // 24: hookmesh.source.v1.SourceService.CreateSource:input_type -> hookmesh.source.v1.CreateSourceRequest
-	7,  // 25: hookmesh.source.v1.SourceService.GetSource:input_type -> hookmesh.source.v1.GetSourceRequest
-	9,  // 26: hookmesh.source.v1.SourceService.ListSources:input_type -> hookmesh.source.v1.ListSourcesRequest
-	11, // 27: hookmesh.source.v1.SourceService.UpdateSource:input_type -> hookmesh.source.v1.UpdateSourceRequest
-	13, // 28: hookmesh.source.v1.SourceService.DisableSource:input_type -> hookmesh.source.v1.DisableSourceRequest
-	15, // 29: hookmesh.source.v1.SourceService.EnableSource:input_type -> hookmesh.source.v1.EnableSourceRequest
-	17, // 30: hookmesh.source.v1.SourceService.DeleteSource:input_type -> hookmesh.source.v1.DeleteSourceRequest
-	19, // 31: hookmesh.source.v1.SourceService.RotateSecret:input_type -> hookmesh.source.v1.RotateSecretRequest
-	21, // 32: hookmesh.source.v1.SourceService.WatchSources:input_type -> hookmesh.source.v1.WatchSourcesRequest
-	6,  // 33: hookmesh.source.v1.SourceService.CreateSource:output_type -> hookmesh.source.v1.CreateSourceResponse
-	8,  // 34: hookmesh.source.v1.SourceService.GetSource:output_type -> hookmesh.source.v1.GetSourceResponse
-	10, // 35: hookmesh.source.v1.SourceService.ListSources:output_type -> hookmesh.source.v1.ListSourcesResponse
-	12, // 36: hookmesh.source.v1.SourceService.UpdateSource:output_type -> hookmesh.source.v1.UpdateSourceResponse
-	14, // 37: hookmesh.source.v1.SourceService.DisableSource:output_type -> hookmesh.source.v1.DisableSourceResponse
-	16, // 38: hookmesh.source.v1.SourceService.EnableSource:output_type -> hookmesh.source.v1.EnableSourceResponse
-	18, // 39: hookmesh.source.v1.SourceService.DeleteSource:output_type -> hookmesh.source.v1.DeleteSourceResponse
-	20, // 40: hookmesh.source.v1.SourceService.RotateSecret:output_type -> hookmesh.source.v1.RotateSecretResponse
-	22, // 41: hookmesh.source.v1.SourceService.WatchSources:output_type -> hookmesh.source.v1.WatchSourcesResponse
-	33, // [33:42] is the sub-list for method output_type
-	24, // [24:33] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	26, // 24: hookmesh.source.v1.GetClocksResponse.sources:type_name -> hookmesh.source.v1.SourceClock
+	29, // 25: hookmesh.source.v1.GetClocksResponse.offset:type_name -> google.protobuf.Duration
+	29, // 26: hookmesh.source.v1.GetClocksResponse.correction:type_name -> google.protobuf.Duration
+	28, // 27: hookmesh.source.v1.GetClocksResponse.now:type_name -> google.protobuf.Timestamp
+	29, // 28: hookmesh.source.v1.SourceClock.offset:type_name -> google.protobuf.Duration
+	5,  // 29: hookmesh.source.v1.SourceService.CreateSource:input_type -> hookmesh.source.v1.CreateSourceRequest
+	7,  // 30: hookmesh.source.v1.SourceService.GetSource:input_type -> hookmesh.source.v1.GetSourceRequest
+	9,  // 31: hookmesh.source.v1.SourceService.ListSources:input_type -> hookmesh.source.v1.ListSourcesRequest
+	11, // 32: hookmesh.source.v1.SourceService.UpdateSource:input_type -> hookmesh.source.v1.UpdateSourceRequest
+	13, // 33: hookmesh.source.v1.SourceService.DisableSource:input_type -> hookmesh.source.v1.DisableSourceRequest
+	15, // 34: hookmesh.source.v1.SourceService.EnableSource:input_type -> hookmesh.source.v1.EnableSourceRequest
+	17, // 35: hookmesh.source.v1.SourceService.DeleteSource:input_type -> hookmesh.source.v1.DeleteSourceRequest
+	19, // 36: hookmesh.source.v1.SourceService.RotateSecret:input_type -> hookmesh.source.v1.RotateSecretRequest
+	24, // 37: hookmesh.source.v1.SourceService.GetClocks:input_type -> hookmesh.source.v1.GetClocksRequest
+	21, // 38: hookmesh.source.v1.SourceService.WatchSources:input_type -> hookmesh.source.v1.WatchSourcesRequest
+	6,  // 39: hookmesh.source.v1.SourceService.CreateSource:output_type -> hookmesh.source.v1.CreateSourceResponse
+	8,  // 40: hookmesh.source.v1.SourceService.GetSource:output_type -> hookmesh.source.v1.GetSourceResponse
+	10, // 41: hookmesh.source.v1.SourceService.ListSources:output_type -> hookmesh.source.v1.ListSourcesResponse
+	12, // 42: hookmesh.source.v1.SourceService.UpdateSource:output_type -> hookmesh.source.v1.UpdateSourceResponse
+	14, // 43: hookmesh.source.v1.SourceService.DisableSource:output_type -> hookmesh.source.v1.DisableSourceResponse
+	16, // 44: hookmesh.source.v1.SourceService.EnableSource:output_type -> hookmesh.source.v1.EnableSourceResponse
+	18, // 45: hookmesh.source.v1.SourceService.DeleteSource:output_type -> hookmesh.source.v1.DeleteSourceResponse
+	20, // 46: hookmesh.source.v1.SourceService.RotateSecret:output_type -> hookmesh.source.v1.RotateSecretResponse
+	25, // 47: hookmesh.source.v1.SourceService.GetClocks:output_type -> hookmesh.source.v1.GetClocksResponse
+	22, // 48: hookmesh.source.v1.SourceService.WatchSources:output_type -> hookmesh.source.v1.WatchSourcesResponse
+	39, // [39:49] is the sub-list for method output_type
+	29, // [29:39] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_hookmesh_source_v1_source_proto_init() }
@@ -1564,7 +1792,7 @@ func file_hookmesh_source_v1_source_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hookmesh_source_v1_source_proto_rawDesc), len(file_hookmesh_source_v1_source_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   22,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -29,6 +29,7 @@ const (
 	SourceService_EnableSource_FullMethodName  = "/hookmesh.source.v1.SourceService/EnableSource"
 	SourceService_DeleteSource_FullMethodName  = "/hookmesh.source.v1.SourceService/DeleteSource"
 	SourceService_RotateSecret_FullMethodName  = "/hookmesh.source.v1.SourceService/RotateSecret"
+	SourceService_GetClocks_FullMethodName     = "/hookmesh.source.v1.SourceService/GetClocks"
 	SourceService_WatchSources_FullMethodName  = "/hookmesh.source.v1.SourceService/WatchSources"
 )
 
@@ -56,6 +57,8 @@ type SourceServiceClient interface {
 	DeleteSource(ctx context.Context, in *DeleteSourceRequest, opts ...grpc.CallOption) (*DeleteSourceResponse, error)
 	// RotateSecret adds a secret. The old ones of the same kind stay valid for the overlap, so that no delivery is refused meanwhile.
 	RotateSecret(ctx context.Context, in *RotateSecretRequest, opts ...grpc.CallOption) (*RotateSecretResponse, error)
+	// GetClocks tells how far the sources' clocks and ours are apart, as far as their signed times say.
+	GetClocks(ctx context.Context, in *GetClocksRequest, opts ...grpc.CallOption) (*GetClocksResponse, error)
 	// WatchSources sends the sources that were made here, at once and again after every change. It is how the services of the mesh
 	// follow, and has no HTTP mapping. Credentials travel sealed under the keys of verifier.keys.
 	WatchSources(ctx context.Context, in *WatchSourcesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchSourcesResponse], error)
@@ -149,6 +152,16 @@ func (c *sourceServiceClient) RotateSecret(ctx context.Context, in *RotateSecret
 	return out, nil
 }
 
+func (c *sourceServiceClient) GetClocks(ctx context.Context, in *GetClocksRequest, opts ...grpc.CallOption) (*GetClocksResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetClocksResponse)
+	err := c.cc.Invoke(ctx, SourceService_GetClocks_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *sourceServiceClient) WatchSources(ctx context.Context, in *WatchSourcesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchSourcesResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &SourceService_ServiceDesc.Streams[0], SourceService_WatchSources_FullMethodName, cOpts...)
@@ -192,6 +205,8 @@ type SourceServiceServer interface {
 	DeleteSource(context.Context, *DeleteSourceRequest) (*DeleteSourceResponse, error)
 	// RotateSecret adds a secret. The old ones of the same kind stay valid for the overlap, so that no delivery is refused meanwhile.
 	RotateSecret(context.Context, *RotateSecretRequest) (*RotateSecretResponse, error)
+	// GetClocks tells how far the sources' clocks and ours are apart, as far as their signed times say.
+	GetClocks(context.Context, *GetClocksRequest) (*GetClocksResponse, error)
 	// WatchSources sends the sources that were made here, at once and again after every change. It is how the services of the mesh
 	// follow, and has no HTTP mapping. Credentials travel sealed under the keys of verifier.keys.
 	WatchSources(*WatchSourcesRequest, grpc.ServerStreamingServer[WatchSourcesResponse]) error
@@ -228,6 +243,9 @@ func (UnimplementedSourceServiceServer) DeleteSource(context.Context, *DeleteSou
 }
 func (UnimplementedSourceServiceServer) RotateSecret(context.Context, *RotateSecretRequest) (*RotateSecretResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RotateSecret not implemented")
+}
+func (UnimplementedSourceServiceServer) GetClocks(context.Context, *GetClocksRequest) (*GetClocksResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetClocks not implemented")
 }
 func (UnimplementedSourceServiceServer) WatchSources(*WatchSourcesRequest, grpc.ServerStreamingServer[WatchSourcesResponse]) error {
 	return status.Error(codes.Unimplemented, "method WatchSources not implemented")
@@ -397,6 +415,24 @@ func _SourceService_RotateSecret_Handler(srv interface{}, ctx context.Context, d
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SourceService_GetClocks_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetClocksRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SourceServiceServer).GetClocks(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SourceService_GetClocks_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SourceServiceServer).GetClocks(ctx, req.(*GetClocksRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _SourceService_WatchSources_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(WatchSourcesRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -446,6 +482,10 @@ var SourceService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RotateSecret",
 			Handler:    _SourceService_RotateSecret_Handler,
+		},
+		{
+			MethodName: "GetClocks",
+			Handler:    _SourceService_GetClocks_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
