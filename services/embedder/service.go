@@ -258,7 +258,7 @@ func (s *Service) GetBacklog(ctx context.Context, req *embedderv1.GetBacklogRequ
 	if err != nil {
 		return nil, fmt.Errorf("look at the backlog: %w", err)
 	}
-	return &embedderv1.GetBacklogResponse{Full: full}, nil
+	return &embedderv1.GetBacklogResponse{Full: full, Breakers: s.breakers.open()}, nil
 }
 
 // GetStatus implements the API.

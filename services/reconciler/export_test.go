@@ -1,8 +1,22 @@
 package reconciler
 
+import (
+	"context"
+	"errors"
+)
+
 // Hurry makes the next poll of a source due now.
 func (s *Service) Hurry(source string) {
 	p := s.source(source)
 	p.schedule(0)
 	p.wakeUp()
+}
+
+// TellAll looks once whether something is wrong, and tells the targets.
+func (s *Service) TellAll(ctx context.Context) error {
+	holding, err := s.conditions(ctx)
+	for _, t := range s.cfg.Alerts {
+		err = errors.Join(err, s.tell(ctx, t, holding, s.deps.Now()))
+	}
+	return err
 }

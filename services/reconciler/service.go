@@ -22,6 +22,7 @@ import (
 	"github.com/hookmesh/hookmesh/services/internal/config"
 	"github.com/hookmesh/hookmesh/services/internal/stage"
 	"github.com/hookmesh/hookmesh/services/internal/telemetry"
+	"github.com/hookmesh/hookmesh/services/reconciler/alert"
 )
 
 // Producer writes events to Kafka.
@@ -50,7 +51,9 @@ type Deps struct {
 	Knowledge embedderv1.KnowledgeServiceClient
 	// Embedder is asked whether much work waits, so that sweeps and backfills leave room for live events; nil: they do not wait.
 	Embedder embedderv1.EmbedderServiceClient
-	Now      func() time.Time
+	// Notify delivers alerts; nil: nobody is told.
+	Notify func(ctx context.Context, target alert.Target, m alert.Message) error
+	Now    func() time.Time
 }
 
 // Config tunes the service.
@@ -62,6 +65,9 @@ type Config struct {
 	Owner string
 	// LeaseTTL is how long a source stays an instance's without a sign of life; 0: 15 s.
 	LeaseTTL time.Duration
+	// Alerts are who is told of incidents; AlertPolicy says how often.
+	Alerts      []alert.Target
+	AlertPolicy alert.Policy
 	// BackfillPending is how many changes may wait at the embedder while a backfill or a sweep goes on; 0: 200.
 	BackfillPending int64
 	// BackfillPerSecond bounds the changes per second of a backfill or a sweep; 0: 500; negative: nothing bounds them.
@@ -124,6 +130,9 @@ func (s *Service) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { s.share(ctx) })
 	wg.Go(func() { s.payDebts(ctx) })
+	if s.deps.Notify != nil && len(s.cfg.Alerts) > 0 {
+		wg.Go(func() { s.watch(ctx) })
+	}
 	wg.Wait()
 	return nil
 }

@@ -30,6 +30,7 @@ import (
 	"github.com/hookmesh/hookmesh/services/internal/kafka"
 	"github.com/hookmesh/hookmesh/services/internal/stage"
 	"github.com/hookmesh/hookmesh/services/reconciler"
+	"github.com/hookmesh/hookmesh/services/reconciler/alert"
 	reconcilerstore "github.com/hookmesh/hookmesh/services/reconciler/sqlitestore"
 	"github.com/hookmesh/hookmesh/services/sequencer"
 	sequencerstore "github.com/hookmesh/hookmesh/services/sequencer/sqlitestore"
@@ -221,14 +222,14 @@ func initReconciler(ctx context.Context, m *Mesh) error {
 	if err != nil {
 		return err
 	}
-	owner, err := m.instance()
+	cfg, err := m.reconcilerConfig()
 	if err != nil {
 		return err
 	}
 	service, err := reconciler.New(reconciler.Deps{
 		Store: store, Producer: m.log, Telemetry: m.tel.Named("reconciler"), Knowledge: embedderv1.NewKnowledgeServiceClient(m.conns["embedder"]),
-		Embedder: embedderv1.NewEmbedderServiceClient(m.conns["embedder"]), Now: m.opts.Now,
-	}, reconciler.Config{Owner: owner, DeadRetention: m.cfg.Reconciler.DeadRetention, BackfillPending: m.cfg.Reconciler.BackfillPending, BackfillPerSecond: m.cfg.Reconciler.BackfillPerSecond}, declared)
+		Embedder: embedderv1.NewEmbedderServiceClient(m.conns["embedder"]), Notify: alert.NewSender(m.opts.Now).Send, Now: m.opts.Now,
+	}, cfg, declared)
 	if err != nil {
 		return err
 	}

@@ -30,6 +30,8 @@ type Config struct {
 	Embedder Embedder `yaml:"embedder"`
 	// Reconciler tunes what makes up for missed webhooks.
 	Reconciler Reconciler `yaml:"reconciler"`
+	// Alerts says who is told when something is wrong.
+	Alerts Alerts `yaml:"alerts"`
 	// Telemetry tunes logs and traces.
 	Telemetry Telemetry `yaml:"telemetry"`
 	// MTLS names the files by which the services know each other.
@@ -168,6 +170,7 @@ func (c *Config) complete() {
 		}
 	}
 	c.Reconciler.complete()
+	c.Alerts.complete()
 	c.Embedder.Breaker.complete()
 	for i := range c.Sources {
 		c.Sources[i].complete()

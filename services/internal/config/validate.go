@@ -129,6 +129,7 @@ func (c *checker) validate(cfg *Config) {
 	c.oneOf("telemetry.log_format", cfg.Telemetry.LogFormat, "auto", "text", "json")
 	c.embedding(cfg.Embedding)
 	c.reconciler(cfg.Reconciler)
+	c.alerts(cfg.Alerts)
 	c.sequencer(cfg.Sequencer)
 	c.breaker("embedder.breaker", cfg.Embedder.Breaker)
 	c.verifier(cfg.Verifier)

@@ -1306,7 +1306,9 @@ func (x *GetBacklogRequest) GetLimit() int64 {
 type GetBacklogResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// True: at least limit changes wait. Those for an endpoint that is left alone do not count.
-	Full          bool `protobuf:"varint,1,opt,name=full,proto3" json:"full,omitempty"`
+	Full bool `protobuf:"varint,1,opt,name=full,proto3" json:"full,omitempty"`
+	// Endpoints that are left alone or probed, by name.
+	Breakers      []*BreakerStatus `protobuf:"bytes,2,rep,name=breakers,proto3" json:"breakers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1346,6 +1348,13 @@ func (x *GetBacklogResponse) GetFull() bool {
 		return x.Full
 	}
 	return false
+}
+
+func (x *GetBacklogResponse) GetBreakers() []*BreakerStatus {
+	if x != nil {
+		return x.Breakers
+	}
+	return nil
 }
 
 var File_hookmesh_embedder_v1_embedder_proto protoreflect.FileDescriptor
@@ -1440,9 +1449,10 @@ const file_hookmesh_embedder_v1_embedder_proto_rawDesc = "" +
 	"\bprobe_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\aprobeAt\x12\x14\n" +
 	"\x05cause\x18\x05 \x01(\tR\x05cause\"2\n" +
 	"\x11GetBacklogRequest\x12\x1d\n" +
-	"\x05limit\x18\x01 \x01(\x03B\a\xbaH\x04\"\x02(\x01R\x05limit\"(\n" +
+	"\x05limit\x18\x01 \x01(\x03B\a\xbaH\x04\"\x02(\x01R\x05limit\"i\n" +
 	"\x12GetBacklogResponse\x12\x12\n" +
-	"\x04full\x18\x01 \x01(\bR\x04full*\x9c\x01\n" +
+	"\x04full\x18\x01 \x01(\bR\x04full\x12?\n" +
+	"\bbreakers\x18\x02 \x03(\v2#.hookmesh.embedder.v1.BreakerStatusR\bbreakers*\x9c\x01\n" +
 	"\rDocumentState\x12\x1e\n" +
 	"\x1aDOCUMENT_STATE_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16DOCUMENT_STATE_CURRENT\x10\x01\x12\x1a\n" +
@@ -1516,23 +1526,24 @@ var file_hookmesh_embedder_v1_embedder_proto_depIdxs = []int32{
 	16, // 9: hookmesh.embedder.v1.GetStatusResponse.breakers:type_name -> hookmesh.embedder.v1.BreakerStatus
 	19, // 10: hookmesh.embedder.v1.BreakerStatus.opened_at:type_name -> google.protobuf.Timestamp
 	19, // 11: hookmesh.embedder.v1.BreakerStatus.probe_at:type_name -> google.protobuf.Timestamp
-	2,  // 12: hookmesh.embedder.v1.KnowledgeService.Search:input_type -> hookmesh.embedder.v1.SearchRequest
-	6,  // 13: hookmesh.embedder.v1.KnowledgeService.GetDocument:input_type -> hookmesh.embedder.v1.GetDocumentRequest
-	9,  // 14: hookmesh.embedder.v1.KnowledgeService.ListDocuments:input_type -> hookmesh.embedder.v1.ListDocumentsRequest
-	11, // 15: hookmesh.embedder.v1.EmbedderService.GetEvent:input_type -> hookmesh.embedder.v1.GetEventRequest
-	14, // 16: hookmesh.embedder.v1.EmbedderService.GetStatus:input_type -> hookmesh.embedder.v1.GetStatusRequest
-	17, // 17: hookmesh.embedder.v1.EmbedderService.GetBacklog:input_type -> hookmesh.embedder.v1.GetBacklogRequest
-	4,  // 18: hookmesh.embedder.v1.KnowledgeService.Search:output_type -> hookmesh.embedder.v1.SearchResponse
-	8,  // 19: hookmesh.embedder.v1.KnowledgeService.GetDocument:output_type -> hookmesh.embedder.v1.GetDocumentResponse
-	10, // 20: hookmesh.embedder.v1.KnowledgeService.ListDocuments:output_type -> hookmesh.embedder.v1.ListDocumentsResponse
-	13, // 21: hookmesh.embedder.v1.EmbedderService.GetEvent:output_type -> hookmesh.embedder.v1.GetEventResponse
-	15, // 22: hookmesh.embedder.v1.EmbedderService.GetStatus:output_type -> hookmesh.embedder.v1.GetStatusResponse
-	18, // 23: hookmesh.embedder.v1.EmbedderService.GetBacklog:output_type -> hookmesh.embedder.v1.GetBacklogResponse
-	18, // [18:24] is the sub-list for method output_type
-	12, // [12:18] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	16, // 12: hookmesh.embedder.v1.GetBacklogResponse.breakers:type_name -> hookmesh.embedder.v1.BreakerStatus
+	2,  // 13: hookmesh.embedder.v1.KnowledgeService.Search:input_type -> hookmesh.embedder.v1.SearchRequest
+	6,  // 14: hookmesh.embedder.v1.KnowledgeService.GetDocument:input_type -> hookmesh.embedder.v1.GetDocumentRequest
+	9,  // 15: hookmesh.embedder.v1.KnowledgeService.ListDocuments:input_type -> hookmesh.embedder.v1.ListDocumentsRequest
+	11, // 16: hookmesh.embedder.v1.EmbedderService.GetEvent:input_type -> hookmesh.embedder.v1.GetEventRequest
+	14, // 17: hookmesh.embedder.v1.EmbedderService.GetStatus:input_type -> hookmesh.embedder.v1.GetStatusRequest
+	17, // 18: hookmesh.embedder.v1.EmbedderService.GetBacklog:input_type -> hookmesh.embedder.v1.GetBacklogRequest
+	4,  // 19: hookmesh.embedder.v1.KnowledgeService.Search:output_type -> hookmesh.embedder.v1.SearchResponse
+	8,  // 20: hookmesh.embedder.v1.KnowledgeService.GetDocument:output_type -> hookmesh.embedder.v1.GetDocumentResponse
+	10, // 21: hookmesh.embedder.v1.KnowledgeService.ListDocuments:output_type -> hookmesh.embedder.v1.ListDocumentsResponse
+	13, // 22: hookmesh.embedder.v1.EmbedderService.GetEvent:output_type -> hookmesh.embedder.v1.GetEventResponse
+	15, // 23: hookmesh.embedder.v1.EmbedderService.GetStatus:output_type -> hookmesh.embedder.v1.GetStatusResponse
+	18, // 24: hookmesh.embedder.v1.EmbedderService.GetBacklog:output_type -> hookmesh.embedder.v1.GetBacklogResponse
+	19, // [19:25] is the sub-list for method output_type
+	13, // [13:19] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_hookmesh_embedder_v1_embedder_proto_init() }

@@ -1,0 +1,146 @@
+package reconciler
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	embedderv1 "github.com/hookmesh/hookmesh/gen/hookmesh/embedder/v1"
+	reconcilerv1 "github.com/hookmesh/hookmesh/gen/hookmesh/reconciler/v1"
+	"github.com/hookmesh/hookmesh/services/reconciler/alert"
+)
+
+const (
+	alertState = "alerts"
+	alertLease = "alerts"
+	// watchInterval is how often it is looked whether something is wrong.
+	watchInterval = 10 * time.Second
+	// oldDebt is how long a debt may be open before somebody is told: most are paid within seconds.
+	oldDebt = 10 * time.Minute
+	// longestSilence bounds the pause after an alert could not be delivered.
+	longestSilence = 5 * time.Minute
+)
+
+// watch looks whether something is wrong and tells the targets, until ctx ends. Of several instances the one with the lease does it.
+func (s *Service) watch(ctx context.Context) {
+	pauses := map[string]time.Time{}
+	failures := map[string]int{}
+	for ctx.Err() == nil {
+		now := s.deps.Now()
+		mine, err := s.deps.Store.AcquireLease(ctx, alertLease, s.owner, now, now.Add(3*watchInterval))
+		var holding []alert.Condition
+		if err == nil && mine {
+			holding, err = s.conditions(ctx)
+		}
+		if err != nil && ctx.Err() == nil {
+			s.deps.Telemetry.Logger.Warn("looking whether something is wrong failed; trying again", "error", err)
+		}
+		for _, t := range s.cfg.Alerts {
+			if err != nil || !mine || now.Before(pauses[t.Name]) {
+				continue
+			}
+			if err := s.tell(ctx, t, holding, now); err != nil && ctx.Err() == nil {
+				failures[t.Name]++
+				pauses[t.Name] = now.Add(min(watchInterval<<min(failures[t.Name], 10), longestSilence))
+				s.deps.Telemetry.Logger.Error("an alert could not be delivered; trying again", "target", t.Name, "error", err)
+			} else {
+				failures[t.Name] = 0
+			}
+		}
+		sleep(ctx, watchInterval)
+	}
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	_ = s.deps.Store.ReleaseLease(last, alertLease, s.owner) // else it ends by itself
+}
+
+// tell delivers to one target what it has to be told. What was told is kept only after it was delivered, so that a crash in between tells
+// it twice rather than never.
+func (s *Service) tell(ctx context.Context, t alert.Target, holding []alert.Condition, now time.Time) error {
+	raw, err := s.deps.Store.State(ctx, alertState, t.Name)
+	if err != nil {
+		return fmt.Errorf("read what was told: %w", err)
+	}
+	var book alert.Book
+	if raw != nil {
+		if err := json.Unmarshal(raw, &book); err != nil {
+			return fmt.Errorf("read what was told: %w", err)
+		}
+	}
+	next, m := book.Observe(holding, s.cfg.AlertPolicy, now)
+	if !m.Empty() {
+		if err := s.deps.Notify(ctx, t, m); err != nil {
+			return err
+		}
+	}
+	if raw, err = json.Marshal(next); err != nil {
+		return fmt.Errorf("keep what was told: %w", err)
+	}
+	return s.deps.Store.SetState(ctx, alertState, t.Name, raw)
+}
+
+// conditions are what is wrong now.
+func (s *Service) conditions(ctx context.Context) ([]alert.Condition, error) {
+	var out []alert.Condition
+	for _, p := range s.pollers() {
+		some, err := p.conditions(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("source %s: %w", p.src.Name, err)
+		}
+		out = append(out, some...)
+	}
+	if s.deps.Embedder == nil {
+		return out, nil
+	}
+	res, err := s.deps.Embedder.GetBacklog(ctx, &embedderv1.GetBacklogRequest{Limit: 1})
+	if err != nil {
+		return append(out, alert.Condition{Kind: "embedder", Text: "The embedder does not answer."}), nil
+	}
+	for _, b := range res.GetBreakers() {
+		c := alert.Condition{Kind: "breaker", Source: b.GetEndpoint(), Text: fmt.Sprintf("%s refuses or fails us; its documents wait: %s", b.GetEndpoint(), b.GetCause())}
+		out = append(out, c)
+	}
+	return out, nil
+}
+
+// conditions are what is wrong with one source now.
+func (p *poller) conditions(ctx context.Context) (out []alert.Condition, err error) {
+	name, now := p.src.Name, p.deps.Now()
+	dead, err := p.deps.Store.CountDeadLetters(ctx, DeadFilter{Source: name, State: reconcilerv1.DeadLetterState_DEAD_LETTER_STATE_OPEN})
+	if err != nil {
+		return nil, err
+	}
+	if dead > 0 {
+		out = append(out, alert.Condition{Kind: "dead-letters", Source: name, Count: dead, Text: fmt.Sprintf("%d changes could not be processed: hookmesh dead list --source %s", dead, name)})
+	}
+	debts, err := p.deps.Store.Debts(ctx, name, 1)
+	if err != nil {
+		return nil, err
+	}
+	if len(debts) > 0 && debts[0].GetIncurredAt() != nil && now.Sub(debts[0].GetIncurredAt().AsTime()) > oldDebt && !p.src.Disabled {
+		out = append(out, alert.Condition{Kind: "debts", Source: name, Text: fmt.Sprintf("What was missed since %s cannot be fetched.", debts[0].GetIncurredAt().AsTime().Format(time.RFC3339))})
+	}
+	_, polled, err := p.deps.Store.Cursor(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	if late := p.src.Poll.Interval*5/2 + time.Minute; p.src.Lister != nil && !p.src.Disabled && !polled.IsZero() && now.Sub(polled) > late {
+		out = append(out, alert.Condition{Kind: "poll", Source: name, Text: fmt.Sprintf("It was last polled to its end at %s.", polled.UTC().Format(time.RFC3339))})
+	}
+	r, err := p.lastDrift(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if r.GetWithheld() > 0 {
+		out = append(out, alert.Condition{Kind: "withheld", Source: name, Count: r.GetWithheld(), Text: fmt.Sprintf("%d deletions at once are not believed yet: hookmesh drift %s --now --confirm-deletions", r.GetWithheld(), name)})
+	}
+	if r.GetError() != "" {
+		out = append(out, alert.Condition{Kind: "sweep", Source: name, Text: "The last sweep was not completed: " + r.GetError()})
+	}
+	if r != nil && r.GetRight() < 0.99 && r.GetError() == "" {
+		out = append(out, alert.Condition{Kind: "drift", Source: name, Count: r.GetMissing() + r.GetExtra() + r.GetStale(),
+			Text: fmt.Sprintf("At the last sweep %.1f %% of the documents were right: %d missing, %d extra, %d stale.", 100*r.GetRight(), r.GetMissing(), r.GetExtra(), r.GetStale())})
+	}
+	return out, nil
+}
