@@ -1,4 +1,5 @@
-// Package intercom reads the articles of an Intercom help center. A document's id is the article's; its translations are parts.
+// Package intercom reads the articles of an Intercom help center. A document's id is article/ and the article's, as in the webhooks; its
+// translations are parts.
 //
 // https://developers.intercom.com/docs/references/rest-api/api.intercom.io/articles
 package intercom
@@ -9,6 +10,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/hookmesh/hookmesh/services/connector"
@@ -23,6 +25,8 @@ const (
 	// perSecond: 10,000 a minute for private apps, told in headers.
 	// https://developers.intercom.com/docs/references/rest-api/errors/rate-limiting
 	perSecond = 10
+	// prefix tells articles from conversations and tickets, whose numbers are others.
+	prefix = "article/"
 )
 
 type help struct{ client *rest.Client }
@@ -47,7 +51,7 @@ type article struct {
 }
 
 func (a article) change() connector.Change {
-	c := connector.Change{DocumentID: a.ID, Version: strconv.FormatInt(a.UpdatedAt, 10), URL: a.URL, Deleted: a.State != "published"}
+	c := connector.Change{DocumentID: prefix + a.ID, Version: strconv.FormatInt(a.UpdatedAt, 10), URL: a.URL, Deleted: a.State != "published"}
 	return c.At(time.Unix(a.UpdatedAt, 0))
 }
 
@@ -108,14 +112,15 @@ func (h *help) page(ctx context.Context, token string) (found []article, next st
 
 // Fetch implements connector.Fetcher.
 func (h *help) Fetch(ctx context.Context, ref connector.Ref) (connector.Document, error) {
-	if _, err := strconv.ParseInt(ref.ID, 10, 64); err != nil {
+	id, ok := strings.CutPrefix(ref.ID, prefix)
+	if _, err := strconv.ParseInt(id, 10, 64); err != nil || !ok {
 		return connector.Document{}, connector.ErrGone
 	}
 	var a struct {
 		article
 		Translated map[string]any `json:"translated_content"`
 	}
-	if _, err := h.client.GetJSON(ctx, "articles/"+ref.ID, nil, &a); err != nil {
+	if _, err := h.client.GetJSON(ctx, "articles/"+id, nil, &a); err != nil {
 		return connector.Document{}, err
 	}
 	if a.State != "published" {

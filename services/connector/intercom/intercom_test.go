@@ -3,6 +3,7 @@ package intercom_test
 import (
 	"net/http"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/hookmesh/hookmesh/services/connector"
@@ -12,9 +13,9 @@ import (
 )
 
 func newSim(t testing.TB) *connectortest.Docs {
-	d := &connectortest.Docs{ID: func(n int) string { return strconv.Itoa(6871117 + n) }}
+	d := &connectortest.Docs{ID: func(n int) string { return "article/" + strconv.Itoa(6871117+n) }}
 	article := func(x connectortest.Doc) map[string]any {
-		return map[string]any{"type": "article", "id": x.ID, "title": x.Title, "body": "<p>" + x.Text + "</p>", "state": "published", "url": "https://help.example/" + x.ID, "updated_at": x.Updated.Unix(), "default_locale": "en",
+		return map[string]any{"type": "article", "id": strings.TrimPrefix(x.ID, "article/"), "title": x.Title, "body": "<p>" + x.Text + "</p>", "state": "published", "url": "https://help.example/" + x.ID, "updated_at": x.Updated.Unix(), "default_locale": "en",
 			"translated_content": map[string]any{"type": "article_translated_content", "en": map[string]any{"title": x.Title, "body": "<p>" + x.Text + "</p>", "state": "published"},
 				"de": map[string]any{"title": "Auf Deutsch", "body": "<p>deutsche Worte</p>", "state": "published"}, "fr": map[string]any{"title": "b", "body": "<p>brouillon</p>", "state": "draft"}}}
 	}
@@ -30,7 +31,7 @@ func newSim(t testing.TB) *connectortest.Docs {
 		connectortest.Answer(w, 200, map[string]any{"type": "list", "data": out, "pages": map[string]any{"page": n, "total_pages": (len(all) + 2) / 3}})
 	})
 	mux.HandleFunc("GET /articles/{id}", func(w http.ResponseWriter, r *http.Request) {
-		if x, ok := d.Find(r.PathValue("id")); ok {
+		if x, ok := d.Find("article/" + r.PathValue("id")); ok {
 			connectortest.Answer(w, 200, article(x))
 			return
 		}
@@ -49,7 +50,7 @@ func open(d *connectortest.Docs) func() (connector.Connector, error) {
 func TestConformance(t *testing.T) {
 	connectortest.Run(t, func(t *testing.T) *connectortest.Harness {
 		d := newSim(t)
-		return d.Harness("1", open(d))
+		return d.Harness("article/1", open(d))
 	})
 }
 

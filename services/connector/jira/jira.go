@@ -91,7 +91,7 @@ type issue struct {
 	Fields  struct {
 		Summary    string
 		Updated    when
-		Project    struct{ Key string }
+		Project    struct{ ID, Key string }
 		Attachment []struct {
 			Filename, Content string
 		}
@@ -102,7 +102,11 @@ type issue struct {
 }
 
 func (s *site) change(i issue) connector.Change {
-	return connector.Change{DocumentID: i.ID, Version: version(i), URL: s.base + "/browse/" + i.Key}.At(i.Fields.Updated.Time)
+	c := connector.Change{DocumentID: i.ID, Version: version(i), URL: s.base + "/browse/" + i.Key}
+	if i.Fields.Project.ID != "" {
+		c.Containers = []string{"project/" + i.Fields.Project.ID}
+	}
+	return c.At(i.Fields.Updated.Time)
 }
 
 func version(i issue) string { return i.Fields.Updated.UTC().Format("2006-01-02T15:04:05.000Z") }

@@ -55,13 +55,21 @@ type page struct {
 	LastEdited time.Time `json:"last_edited_time"`
 	InTrash    bool      `json:"in_trash"`
 	Archived   bool      `json:"archived"`
+	Parent     struct {
+		PageID     string `json:"page_id"`
+		DatabaseID string `json:"database_id"`
+	}
 	Properties map[string]property
 	// Title and Description are a database's.
 	Title, Description richText
 }
 
 func (p page) change() connector.Change {
-	return connector.Change{DocumentID: p.ID, Version: p.LastEdited.UTC().Format(time.RFC3339), URL: p.URL}.At(p.LastEdited)
+	c := connector.Change{DocumentID: p.ID, Version: p.LastEdited.UTC().Format(time.RFC3339), URL: p.URL}
+	if parent := p.Parent.PageID + p.Parent.DatabaseID; parent != "" {
+		c.Containers = []string{parent}
+	}
+	return c.At(p.LastEdited)
 }
 
 // List implements connector.Lister.

@@ -13,13 +13,16 @@ import (
 	"github.com/hookmesh/hookmesh/services/connector/folder"
 	"github.com/hookmesh/hookmesh/services/connector/generic"
 	"github.com/hookmesh/hookmesh/services/connector/ghost"
+	"github.com/hookmesh/hookmesh/services/connector/gitea"
 	"github.com/hookmesh/hookmesh/services/connector/github"
+	"github.com/hookmesh/hookmesh/services/connector/gitlab"
 	"github.com/hookmesh/hookmesh/services/connector/intercom"
 	"github.com/hookmesh/hookmesh/services/connector/jira"
 	"github.com/hookmesh/hookmesh/services/connector/notion"
 	"github.com/hookmesh/hookmesh/services/connector/rest"
 	"github.com/hookmesh/hookmesh/services/connector/sharepoint"
 	"github.com/hookmesh/hookmesh/services/connector/slack"
+	"github.com/hookmesh/hookmesh/services/connector/website"
 	"github.com/hookmesh/hookmesh/services/connector/zendesk"
 	"github.com/hookmesh/hookmesh/services/internal/config"
 )
@@ -33,6 +36,8 @@ var makers = map[string]func(config.Source, *rest.Limiters) (connector.Connector
 	},
 	"confluence":   of(confluence.New),
 	"github":       of(github.New),
+	"gitea":        of(gitea.New),
+	"gitlab":       of(gitlab.New),
 	"google-drive": of(drive.New),
 	"ghost":        of(ghost.New),
 	"intercom":     of(intercom.New),
@@ -40,6 +45,7 @@ var makers = map[string]func(config.Source, *rest.Limiters) (connector.Connector
 	"notion":       of(notion.New),
 	"sharepoint":   of(sharepoint.New),
 	"slack":        of(slack.New),
+	"website":      of(website.New),
 	"zendesk":      of(zendesk.New),
 }
 

@@ -50,11 +50,16 @@ type article struct {
 	Locale    string    `json:"locale"`
 	Draft     bool      `json:"draft"`
 	URL       string    `json:"html_url"`
+	SectionID int64     `json:"section_id"`
 	UpdatedAt time.Time `json:"updated_at"`
 }
 
 func (a article) change() connector.Change {
-	return connector.Change{DocumentID: strconv.FormatInt(a.ID, 10), Version: a.UpdatedAt.UTC().Format(time.RFC3339), URL: a.URL, Deleted: a.Draft}.At(a.UpdatedAt)
+	c := connector.Change{DocumentID: strconv.FormatInt(a.ID, 10), Version: a.UpdatedAt.UTC().Format(time.RFC3339), URL: a.URL, Deleted: a.Draft}
+	if a.SectionID != 0 {
+		c.Containers = []string{"section/" + strconv.FormatInt(a.SectionID, 10)}
+	}
+	return c.At(a.UpdatedAt)
 }
 
 // List implements connector.Lister. The export begins at a time, the oldest change first, and its pages overlap at the second where

@@ -1,0 +1,372 @@
+// Package gitea reads repositories of Gitea and Forgejo: documentation files, wikis and issues. Document ids are owner/name/path of a
+// file, owner/name/wiki/page of a wiki page, and the numeric id of an issue, as those of GitHub.
+//
+// https://docs.gitea.com/api/
+package gitea
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hookmesh/hookmesh/services/connector"
+	"github.com/hookmesh/hookmesh/services/connector/files"
+	"github.com/hookmesh/hookmesh/services/connector/rest"
+	"github.com/hookmesh/hookmesh/services/internal/config"
+)
+
+const (
+	perSecond = 20
+	// pageSize is the most that a server gives by default: MAX_RESPONSE_ITEMS.
+	pageSize = "50"
+	// maxComments bounds the comments of an issue.
+	maxComments = 2000
+)
+
+var kinds = []string{"files", "wiki", "issues"}
+
+type forge struct {
+	client *rest.Client
+	filter files.Filter
+	repos  []string
+	parts  []string
+}
+
+// New returns the connector of the repositories that scope names.
+func New(cfg config.Connector, limits *rest.Limiters) (connector.Connector, error) {
+	settings := rest.Settings{Required: []string{"token"}, Options: []string{"kinds"}, Scope: "repositories as owner/name", ScopeRequired: true, BaseRequired: true, Include: true}
+	if err := settings.Check(cfg); err != nil {
+		return connector.Connector{}, err
+	}
+	f := &forge{repos: cfg.Scope}
+	wanted := kinds
+	if k := cfg.Options["kinds"]; k != "" {
+		wanted = strings.Fields(strings.ReplaceAll(k, ",", " "))
+	}
+	for _, r := range f.repos {
+		if owner, name, ok := strings.Cut(r, "/"); !ok || owner == "" || name == "" || strings.Contains(name, "/") {
+			return connector.Connector{}, fmt.Errorf("gitea: scope: %q is no owner/name", r)
+		}
+		for _, k := range wanted {
+			if !slices.Contains(kinds, k) {
+				return connector.Connector{}, fmt.Errorf("gitea: options.kinds: %q is none of %s", k, strings.Join(kinds, ", "))
+			}
+			f.parts = append(f.parts, r+"|"+k)
+		}
+	}
+	var err error
+	if f.filter, err = files.NewFilter(cfg.Include); err != nil {
+		return connector.Connector{}, err
+	}
+	if f.client, err = rest.Configured(cfg, limits, rest.Options{Headers: map[string]string{"Authorization": "token " + cfg.Credential("token")}}, perSecond); err != nil {
+		return connector.Connector{}, err
+	}
+	return connector.Connector{Fetcher: f, Lister: f, Sweeper: sweeper{f}}, nil
+}
+
+func repoPath(repo string) string {
+	owner, name, _ := strings.Cut(repo, "/")
+	return "api/v1/repos/" + url.PathEscape(owner) + "/" + url.PathEscape(name)
+}
+
+// part is one page of a part's list.
+type part struct {
+	changes     []connector.Change
+	token, mark string
+	date        time.Time
+}
+
+// List implements connector.Lister.
+func (f *forge) List(ctx context.Context, cursor string) (connector.Page, error) {
+	return f.walk(ctx, cursor, false)
+}
+
+type sweeper struct{ *forge }
+
+// Sweep implements connector.Sweeper.
+func (s sweeper) Sweep(ctx context.Context, cursor string) (connector.Page, error) {
+	return s.walk(ctx, cursor, true)
+}
+
+func (f *forge) walk(ctx context.Context, cursor string, sweep bool) (connector.Page, error) {
+	w, err := connector.ParseWalk(cursor, f.parts...)
+	if err != nil {
+		return connector.Page{}, err
+	}
+	if sweep {
+		w.Since, w.Marks = time.Time{}, nil
+	}
+	name := f.parts[w.Part]
+	repo, kind, _ := strings.Cut(name, "|")
+	var p part
+	switch kind {
+	case "files":
+		p, err = f.listFiles(ctx, repo, w.Page, w.Marks[name])
+	case "wiki":
+		p, err = f.listWiki(ctx, repo, w)
+	default:
+		p, err = f.listIssues(ctx, repo, w)
+	}
+	if err != nil {
+		if errors.Is(err, connector.ErrGone) {
+			err = connector.Permanent(fmt.Errorf("repository %s is not there, or the token does not see its %s", repo, kind))
+		}
+		return connector.Page{}, fmt.Errorf("list %s of %s: %w", kind, repo, err)
+	}
+	for i := range p.changes {
+		p.changes[i].Containers = []string{repo}
+	}
+	if p.mark != "" && !sweep {
+		w = w.Mark(name, p.mark)
+	}
+	page := connector.Page{Changes: p.changes}
+	w, page.More = w.Step(p.date, p.token, len(f.parts))
+	page.Next = w.Cursor()
+	return page, nil
+}
+
+type repository struct {
+	Branch  string `json:"default_branch"`
+	Empty   bool
+	HasWiki bool `json:"has_wiki"`
+}
+
+// listFiles names all files when the newest commit is not the marked one: a file's version, its blob's hash, tells which changed.
+func (f *forge) listFiles(ctx context.Context, repo, token, mark string) (part, error) {
+	var p part
+	head, number, _ := strings.Cut(token, ":")
+	n, err := strconv.Atoi(number)
+	if err != nil || n < 1 {
+		n = 1
+	}
+	if head == "" {
+		var about repository
+		if _, err := f.client.GetJSON(ctx, repoPath(repo), nil, &about); err != nil || about.Empty {
+			return part{}, err
+		}
+		var branch struct{ Commit struct{ ID string } }
+		res, err := f.client.GetJSON(ctx, repoPath(repo)+"/branches/"+url.PathEscape(about.Branch), nil, &branch)
+		if err != nil {
+			return part{}, err
+		}
+		p.date = res.Date
+		if head = branch.Commit.ID; head == mark {
+			return p, nil
+		}
+	}
+	var tree struct {
+		Tree []struct {
+			Path, Type, SHA string
+		}
+		Truncated bool
+		Total     int `json:"total_count"`
+	}
+	if _, err := f.client.GetJSON(ctx, repoPath(repo)+"/git/trees/"+url.PathEscape(head), url.Values{"recursive": {"true"}, "per_page": {"1000"}, "page": {strconv.Itoa(n)}}, &tree); err != nil {
+		return part{}, err
+	}
+	for _, e := range tree.Tree {
+		if e.Type == "blob" && f.filter.Match(e.Path) {
+			p.changes = append(p.changes, connector.Change{DocumentID: repo + "/" + e.Path, Version: e.SHA})
+		}
+	}
+	if tree.Truncated && len(tree.Tree) > 0 {
+		p.token = head + ":" + strconv.Itoa(n+1)
+		return p, nil
+	}
+	p.mark = head
+	return p, nil
+}
+
+type wikiPage struct {
+	Title   string
+	SubURL  string `json:"sub_url"`
+	URL     string `json:"html_url"`
+	Content string `json:"content_base64"`
+	Last    struct {
+		SHA       string
+		Committer struct{ Date time.Time }
+	} `json:"last_commit"`
+}
+
+func (f *forge) listWiki(ctx context.Context, repo string, w connector.Walk) (part, error) {
+	n, err := strconv.Atoi(w.Page)
+	if err != nil || n < 1 {
+		n = 1
+	}
+	var about repository
+	if _, err := f.client.GetJSON(ctx, repoPath(repo), nil, &about); err != nil || !about.HasWiki {
+		return part{}, err
+	}
+	var pages []wikiPage
+	res, err := f.client.GetJSON(ctx, repoPath(repo)+"/wiki/pages", url.Values{"limit": {pageSize}, "page": {strconv.Itoa(n)}}, &pages)
+	if errors.Is(err, connector.ErrGone) {
+		return part{}, nil // nothing was ever written
+	}
+	p := part{date: res.Date}
+	for _, page := range pages {
+		name, uerr := url.PathUnescape(page.SubURL)
+		if uerr != nil {
+			name = page.SubURL
+		}
+		if at := page.Last.Committer.Date; !at.Before(w.Since) {
+			p.changes = append(p.changes, connector.Change{DocumentID: repo + "/wiki/" + name, Version: page.Last.SHA, URL: page.URL}.At(at))
+		}
+	}
+	if rest.NextLink(res.Header) != "" {
+		p.token = strconv.Itoa(n + 1)
+	}
+	return p, err
+}
+
+type issue struct {
+	ID          int64     `json:"id"`
+	Number      int       `json:"number"`
+	Title       string    `json:"title"`
+	Body        string    `json:"body"`
+	URL         string    `json:"html_url"`
+	UpdatedAt   time.Time `json:"updated_at"`
+	Comments    int       `json:"comments"`
+	PullRequest *struct{} `json:"pull_request"`
+}
+
+func (i issue) change() connector.Change {
+	return connector.Change{DocumentID: strconv.FormatInt(i.ID, 10), Version: i.UpdatedAt.UTC().Format(time.RFC3339), URL: i.URL}.At(i.UpdatedAt)
+}
+
+func (f *forge) listIssues(ctx context.Context, repo string, w connector.Walk) (part, error) {
+	req := rest.Request{Path: repoPath(repo) + "/issues", Query: url.Values{"state": {"all"}, "type": {"issues"}, "limit": {pageSize}}}
+	if !w.Since.IsZero() {
+		req.Query.Set("since", w.Since.UTC().Format(time.RFC3339))
+	}
+	if w.Page != "" {
+		req = rest.Request{Path: w.Page}
+	}
+	var issues []issue
+	res, err := f.client.JSON(ctx, req, &issues)
+	p := part{date: res.Date, token: rest.NextLink(res.Header)}
+	for _, i := range issues {
+		p.changes = append(p.changes, i.change())
+	}
+	return p, err
+}
+
+// Fetch implements connector.Fetcher.
+func (f *forge) Fetch(ctx context.Context, ref connector.Ref) (connector.Document, error) {
+	if _, err := strconv.ParseInt(ref.ID, 10, 64); err == nil {
+		return f.fetchNumbered(ctx, ref)
+	}
+	for _, repo := range f.repos {
+		name, ok := strings.CutPrefix(ref.ID, repo+"/")
+		if !ok || name == "" || strings.Contains(name, "..") || strings.ContainsRune(name, 0) {
+			continue
+		}
+		doc, err := f.fetchFile(ctx, repo, name)
+		if page, ok := strings.CutPrefix(name, "wiki/"); ok && errors.Is(err, connector.ErrGone) {
+			return f.fetchWiki(ctx, repo, page)
+		}
+		return doc, err
+	}
+	return connector.Document{}, connector.ErrGone
+}
+
+func (f *forge) fetchFile(ctx context.Context, repo, name string) (connector.Document, error) {
+	if !f.filter.Match(name) {
+		return connector.Document{}, connector.ErrGone
+	}
+	var file struct {
+		Type, SHA, Content string
+		URL                string `json:"html_url"`
+	}
+	segments := strings.Split(name, "/")
+	for i, s := range segments {
+		segments[i] = url.PathEscape(s)
+	}
+	if _, err := f.client.GetJSON(ctx, repoPath(repo)+"/contents/"+strings.Join(segments, "/"), nil, &file); err != nil {
+		return connector.Document{}, err
+	}
+	if file.Type != "file" {
+		return connector.Document{}, connector.ErrGone
+	}
+	content, err := base64.StdEncoding.DecodeString(file.Content)
+	if err != nil {
+		return connector.Document{}, &connector.Error{Err: fmt.Errorf("the content of %s: %w", name, err)}
+	}
+	return connector.Document{Content: content, Format: f.filter.Format(name), Title: name, URL: file.URL, Version: file.SHA}, nil
+}
+
+func (f *forge) fetchWiki(ctx context.Context, repo, name string) (connector.Document, error) {
+	var page wikiPage
+	if _, err := f.client.GetJSON(ctx, repoPath(repo)+"/wiki/page/"+url.PathEscape(name), nil, &page); err != nil {
+		return connector.Document{}, err
+	}
+	content, err := base64.StdEncoding.DecodeString(page.Content)
+	if err != nil {
+		return connector.Document{}, &connector.Error{Err: fmt.Errorf("the content of %s: %w", name, err)}
+	}
+	return connector.Document{Content: content, Format: connector.FormatMarkdown, Title: page.Title, URL: page.URL, Version: page.Last.SHA}, nil
+}
+
+// fetchNumbered gets an issue by its URL, or by walking the lists until its id comes.
+func (f *forge) fetchNumbered(ctx context.Context, ref connector.Ref) (connector.Document, error) {
+	for _, repo := range f.repos {
+		if _, number, ok := strings.Cut(ref.URL, "/"+repo+"/issues/"); ok {
+			number, _, _ = strings.Cut(number, "#")
+			if n, err := strconv.Atoi(number); err == nil {
+				return f.fetchIssue(ctx, repo, n, ref.ID)
+			}
+		}
+	}
+	for _, repo := range f.repos {
+		for w := (connector.Walk{}); ; {
+			p, err := f.listIssues(ctx, repo, w)
+			if errors.Is(err, connector.ErrGone) {
+				break
+			}
+			if err != nil {
+				return connector.Document{}, fmt.Errorf("look for issue %s in %s: %w", ref.ID, repo, err)
+			}
+			for _, c := range p.changes {
+				if n, err := strconv.Atoi(c.URL[strings.LastIndexByte(c.URL, '/')+1:]); c.DocumentID == ref.ID && err == nil {
+					return f.fetchIssue(ctx, repo, n, ref.ID)
+				}
+			}
+			if w.Page = p.token; w.Page == "" {
+				break
+			}
+		}
+	}
+	return connector.Document{}, connector.ErrGone
+}
+
+func (f *forge) fetchIssue(ctx context.Context, repo string, number int, id string) (connector.Document, error) {
+	at := fmt.Sprintf("%s/issues/%d", repoPath(repo), number)
+	var i issue
+	if _, err := f.client.GetJSON(ctx, at, nil, &i); err != nil {
+		return connector.Document{}, err
+	}
+	if i.PullRequest != nil || i.change().DocumentID != id {
+		return connector.Document{}, connector.ErrGone
+	}
+	doc := connector.Document{Content: []byte(i.Body), Format: connector.FormatMarkdown, Title: i.Title, URL: i.URL, Version: i.change().Version}
+	if i.Comments == 0 {
+		return doc, nil
+	}
+	// All of them come at once: https://docs.gitea.com/api/#tag/issue/operation/issueGetComments
+	var comments []struct {
+		Body string
+		User struct{ Login string }
+	}
+	if _, err := f.client.GetJSON(ctx, at+"/comments", nil, &comments); err != nil {
+		return connector.Document{}, err
+	}
+	for _, c := range comments[:min(len(comments), maxComments)] {
+		doc.Parts = append(doc.Parts, connector.Part{Title: "Comment by " + c.User.Login, Content: []byte(c.Body), Format: connector.FormatMarkdown})
+	}
+	return doc, nil
+}

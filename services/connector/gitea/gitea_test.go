@@ -1,0 +1,156 @@
+package gitea_test
+
+import (
+	"crypto/sha1"
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hookmesh/hookmesh/services/connector"
+	"github.com/hookmesh/hookmesh/services/connector/connectortest"
+	"github.com/hookmesh/hookmesh/services/connector/gitea"
+	"github.com/hookmesh/hookmesh/services/internal/config"
+)
+
+const repo = "acme/docs"
+
+func blob(x connectortest.Doc) string { return fmt.Sprintf("%x", sha1.Sum([]byte(x.Title+x.Text))) }
+
+// newSim is a Gitea with one repository whose documents are of one kind. A page holds three entries.
+func newSim(t testing.TB, kind string) *connectortest.Docs {
+	d := &connectortest.Docs{}
+	d.ID = func(n int) string {
+		return map[string]string{"files": fmt.Sprintf("%s/docs/page %d.md", repo, n), "wiki": fmt.Sprintf("%s/wiki/Run book %d", repo, n), "issues": fmt.Sprint(7000 + n)}[kind]
+	}
+	of := func(k string) []connectortest.Doc {
+		if k != kind {
+			return nil
+		}
+		return d.All()
+	}
+	next := func(w http.ResponseWriter, r *http.Request, n int) {
+		if n >= 0 {
+			q := r.URL.Query()
+			q.Set("page", strconv.Itoa(n/3+1))
+			w.Header().Set("Link", fmt.Sprintf(`<%s%s?%s>; rel="next"`, d.API.URL, r.URL.EscapedPath(), q.Encode()))
+		}
+	}
+	from := func(r *http.Request) int { n, _ := strconv.Atoi(r.FormValue("page")); return 3 * max(n-1, 0) }
+	wiki := func(x connectortest.Doc) map[string]any {
+		name := strings.TrimPrefix(x.ID, repo+"/wiki/")
+		return map[string]any{"title": x.Title, "sub_url": url.PathEscape(name), "content_base64": base64.StdEncoding.EncodeToString([]byte(x.Text)), "last_commit": map[string]any{"sha": blob(x), "committer": map[string]any{"date": x.Updated}}}
+	}
+	issue := func(x connectortest.Doc) map[string]any {
+		return map[string]any{"id": 7000 + x.N, "number": x.N + 1, "title": x.Title, "body": x.Text, "updated_at": x.Updated, "comments": 1, "html_url": fmt.Sprintf("%s/%s/issues/%d", d.API.URL, repo, x.N+1)}
+	}
+	mux := http.NewServeMux()
+	root := "/api/v1/repos/" + repo
+	mux.HandleFunc("GET "+root, func(w http.ResponseWriter, _ *http.Request) {
+		connectortest.Answer(w, 200, map[string]any{"default_branch": "main", "empty": false, "has_wiki": true})
+	})
+	mux.HandleFunc("GET "+root+"/branches/main", func(w http.ResponseWriter, _ *http.Request) {
+		head := int64(0)
+		for _, x := range d.Ever() {
+			head = max(head, x.Updated.Unix())
+		}
+		connectortest.Answer(w, 200, map[string]any{"commit": map[string]any{"id": fmt.Sprint(head)}})
+	})
+	mux.HandleFunc("GET "+root+"/git/trees/{sha}", func(w http.ResponseWriter, r *http.Request) {
+		all, n := connectortest.Cut(of("files"), from(r), 3)
+		out := []any{}
+		for _, x := range all {
+			out = append(out, map[string]any{"path": strings.TrimPrefix(x.ID, repo+"/"), "type": "blob", "sha": blob(x)})
+		}
+		connectortest.Answer(w, 200, map[string]any{"tree": out, "truncated": n >= 0, "total_count": len(of("files"))})
+	})
+	mux.HandleFunc("GET "+root+"/contents/{path...}", func(w http.ResponseWriter, r *http.Request) {
+		if x, ok := d.Find(repo + "/" + r.PathValue("path")); ok && kind == "files" {
+			connectortest.Answer(w, 200, map[string]any{"type": "file", "sha": blob(x), "content": base64.StdEncoding.EncodeToString([]byte("# " + x.Title + "\n" + x.Text))})
+			return
+		}
+		connectortest.NotFound(w)
+	})
+	mux.HandleFunc("GET "+root+"/wiki/pages", func(w http.ResponseWriter, r *http.Request) {
+		if len(of("wiki")) == 0 {
+			connectortest.NotFound(w)
+			return
+		}
+		all, n := connectortest.Cut(of("wiki"), from(r), 3)
+		next(w, r, n)
+		out := []any{}
+		for _, x := range all {
+			out = append(out, wiki(x))
+		}
+		connectortest.Answer(w, 200, out)
+	})
+	mux.HandleFunc("GET "+root+"/wiki/page/{name}", func(w http.ResponseWriter, r *http.Request) {
+		if x, ok := d.Find(repo + "/wiki/" + r.PathValue("name")); ok {
+			connectortest.Answer(w, 200, wiki(x))
+			return
+		}
+		connectortest.NotFound(w)
+	})
+	mux.HandleFunc("GET "+root+"/issues", func(w http.ResponseWriter, r *http.Request) {
+		since, _ := time.Parse(time.RFC3339, r.FormValue("since"))
+		var all []any
+		for _, x := range of("issues") {
+			if !x.Updated.Before(since) {
+				all = append(all, issue(x))
+			}
+		}
+		cut, n := connectortest.Cut(all, from(r), 3)
+		next(w, r, n)
+		connectortest.Answer(w, 200, cut)
+	})
+	mux.HandleFunc("GET "+root+"/issues/{n}", func(w http.ResponseWriter, r *http.Request) {
+		for _, x := range of("issues") {
+			if strconv.Itoa(x.N+1) == r.PathValue("n") {
+				connectortest.Answer(w, 200, issue(x))
+				return
+			}
+		}
+		connectortest.NotFound(w)
+	})
+	mux.HandleFunc("GET "+root+"/issues/{n}/comments", func(w http.ResponseWriter, _ *http.Request) {
+		connectortest.Answer(w, 200, []any{map[string]any{"body": "a remark", "user": map[string]any{"login": "ann"}}})
+	})
+	d.API = connectortest.NewAPI(t, func(r *http.Request) bool { return r.Header.Get("Authorization") == "token "+connectortest.Secret }, mux)
+	return d
+}
+
+func open(d *connectortest.Docs, kinds string) func() (connector.Connector, error) {
+	return func() (connector.Connector, error) {
+		return gitea.New(config.Connector{Type: "gitea", BaseURL: d.API.URL, PerSecond: 1e6, Scope: []string{repo}, Options: map[string]string{"kinds": kinds}, Credentials: map[string]config.Hidden{"token": connectortest.Secret}}, nil)
+	}
+}
+
+func TestConformance(t *testing.T) {
+	for kind, missing := range map[string]string{"files": repo + "/none.md", "wiki": repo + "/wiki/None", "issues": "1"} {
+		t.Run(kind, func(t *testing.T) {
+			connectortest.Run(t, func(t *testing.T) *connectortest.Harness {
+				d := newSim(t, kind)
+				h := d.Harness(missing, open(d, kind))
+				h.Untouched = kind == "files" // a tree names all files, with their versions
+				return h
+			})
+		})
+	}
+}
+
+func TestAnIssueIsFoundByItsURLWithItsComments(t *testing.T) {
+	d := newSim(t, "issues")
+	id := d.Create("Issue", "text")
+	c, err := open(d, "issues")()
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := c.Fetcher.Fetch(t.Context(), connector.Ref{ID: id, URL: d.API.URL + "/acme/docs/issues/1#issuecomment-3"})
+	if err != nil || len(doc.Parts) != 1 || doc.Parts[0].Title != "Comment by ann" || d.API.Requests("") != 2 {
+		t.Errorf("%+v, %v", doc, err)
+	}
+}
