@@ -252,6 +252,9 @@ func verifyPublic(algorithm string, public crypto.PublicKey, message, signature 
 			return rsa.VerifyPKCS1v15(public, crypto.SHA1, sum[:], signature) == nil
 		}
 		sum := sha256.Sum256(message)
+		if algorithm == "rsa-pss-sha256" {
+			return rsa.VerifyPSS(public, crypto.SHA256, sum[:], signature, nil) == nil
+		}
 		return rsa.VerifyPKCS1v15(public, crypto.SHA256, sum[:], signature) == nil
 	}
 	return false

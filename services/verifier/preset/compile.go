@@ -98,7 +98,7 @@ func (p *Preset) Compile(o Overrides) (*Compiled, error) {
 	}
 	for i, d := range p.Decode {
 		where := fmt.Sprintf("decode[%d]", i)
-		c.oneOf(where+".as", d.As, "json", "form", "form-json", "xml", "none")
+		c.oneOf(where+".as", d.As, "json", "json-lines", "form", "form-json", "xml", "none")
 		out.decoders = append(out.decoders, decoder{c.expr(where+".when", d.When), d})
 	}
 	for i, h := range p.Handshakes {
@@ -140,7 +140,7 @@ func (c *compiler) assertions(where string, list []Assertion) []expr.Expr {
 
 func (c *compiler) variant(where string, v Variant) variant {
 	c.oneOf(where+".algorithm", v.Algorithm, "hmac-sha1", "hmac-sha256", "hmac-sha384", "hmac-sha512", "hash-sha1", "hash-sha256", "hash-sha512",
-		"ed25519", "ecdsa-p256", "rsa-sha1", "rsa-sha256", "jwt", "token", "basic", "each", "none")
+		"ed25519", "ecdsa-p256", "rsa-sha1", "rsa-sha256", "rsa-pss-sha256", "jwt", "token", "basic", "each", "none")
 	c.oneOf(where+".encoding", v.Encoding, "", "hex", "base64", "p1363-base64")
 	c.oneOf(where+".key.encoding", v.Key.Encoding, "", "raw", "base64", "hex")
 	compares := slices.Contains([]string{"token", "basic", "each", "jwt"}, v.Algorithm)

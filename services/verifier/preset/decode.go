@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/xml"
 	"errors"
+	"fmt"
 	"io"
 	"net/url"
 	"strings"
@@ -40,6 +41,8 @@ func (c *Compiled) decode(r *Request) *Trouble {
 		switch d.As {
 		case "none":
 			return nil
+		case "json-lines":
+			return r.decodeLines()
 		case "xml":
 			tree, err := decodeXML(r.Body)
 			if err != nil {
@@ -60,6 +63,23 @@ func (c *Compiled) decode(r *Request) *Trouble {
 		return r.decodeJSON([]byte(inner.Text()))
 	}
 	return r.decodeJSON(r.Body)
+}
+
+// decodeLines reads one JSON value per line. A line that cannot be read makes the whole unreadable: nothing says where it ends.
+func (r *Request) decodeLines() *Trouble {
+	list := []any{}
+	for line := range bytes.Lines(r.Body) {
+		if line = bytes.TrimSpace(line); len(line) == 0 {
+			continue
+		}
+		v, err := jsonvalue.Decode(line)
+		if err != nil || len(list) >= MaxItems {
+			return &Trouble{Code: "PAYLOAD_NOT_JSON", Reason: fmt.Sprintf("line %d of the payload cannot be read, or is one too many", len(list)+1)}
+		}
+		list = append(list, v)
+	}
+	r.in.Body = list
+	return nil
 }
 
 // maxFields bounds the fields of a form.

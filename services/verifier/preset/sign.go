@@ -199,6 +199,9 @@ func (s *signer) raw(v *variant, message []byte) ([]byte, error) {
 			return rsa.SignPKCS1v15(rand.Reader, private, crypto.SHA1, sum[:])
 		}
 		sum := sha256.Sum256(message)
+		if v.Algorithm == "rsa-pss-sha256" {
+			return rsa.SignPSS(rand.Reader, private, crypto.SHA256, sum[:], nil)
+		}
 		return rsa.SignPKCS1v15(rand.Reader, private, crypto.SHA256, sum[:])
 	}
 	return nil, fmt.Errorf("%w with %s and this key", ErrCannotSign, v.Algorithm)

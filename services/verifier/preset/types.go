@@ -68,7 +68,7 @@ type Variant struct {
 	When string `yaml:"when"`
 	// Algorithm proves it. hash-… is a plain hash over a message with {secret} in it; token and basic compare; each compares a
 	// value of every item; none proves nothing and only counts for sources with `unsigned: true`.
-	Algorithm string `yaml:"algorithm" need:"yes" enum:"hmac-sha1,hmac-sha256,hmac-sha384,hmac-sha512,hash-sha1,hash-sha256,hash-sha512,ed25519,ecdsa-p256,rsa-sha1,rsa-sha256,jwt,token,basic,each,none"`
+	Algorithm string `yaml:"algorithm" need:"yes" enum:"hmac-sha1,hmac-sha256,hmac-sha384,hmac-sha512,hash-sha1,hash-sha256,hash-sha512,ed25519,ecdsa-p256,rsa-sha1,rsa-sha256,rsa-pss-sha256,jwt,token,basic,each,none"`
 	// Key says how the configured secret becomes a key.
 	Key Key `yaml:"key"`
 	// Signature is where the signature (or token) stands. It may stand there several times: one has to match.
@@ -164,9 +164,9 @@ type Assertion struct {
 type Decode struct {
 	// When guards it; empty: always.
 	When string `yaml:"when"`
-	// As is json, form (fields become a JSON object), form-json (one field holds JSON), xml (elements become objects: local
-	// names, @attributes, lists where they repeat) or none.
-	As string `yaml:"as" need:"yes" enum:"json,form,form-json,xml,none"`
+	// As is json, json-lines (a list of the lines' values), form (fields become a JSON object), form-json (one field holds JSON),
+	// xml (elements become objects: local names, @attributes, lists where they repeat) or none.
+	As string `yaml:"as" need:"yes" enum:"json,json-lines,form,form-json,xml,none"`
 	// Field holds the JSON of form-json; with json, the string field in which the real JSON stands.
 	Field string `yaml:"field"`
 }
