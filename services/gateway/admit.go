@@ -2,10 +2,10 @@ package gateway
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"net/http"
-	"strconv"
 
 	"github.com/hookmesh/hookmesh/services/gateway/edge"
 	"github.com/hookmesh/hookmesh/services/gateway/problem"
@@ -44,35 +44,71 @@ func (s *Service) admit(name string) (*source, *answer) {
 		return src, nil
 	}
 	wait := int(math.Ceil((1 - src.limiter.TokensAt(now)) / float64(src.limiter.Limit())))
-	return src, s.shed(src, problem.RateLimited, "The source delivers faster than its limit.", wait)
+	return src, s.shed(src, refusal{problem.RateLimited, "The source delivers faster than its limit.", src.quota(), max(wait, 1)})
 }
 
-// enter takes a place among the deliveries in work.
+// enter takes a place among the deliveries in work. There are as many places as the gateway can serve in good time.
 func (s *Service) enter(src *source) (leave func(), refused *answer) {
 	s.gate.RLock()
 	defer s.gate.RUnlock()
 	if s.stopping.Load() {
 		return nil, unavailable("stopping", problem.Unavailable, "The gateway is stopping.")
 	}
-	if s.inFlight.Add(1) > int64(s.cfg.MaxInFlight) {
+	inWork, limit := s.inFlight.Add(1), s.places.Load()
+	if inWork > limit {
 		s.inFlight.Add(-1)
-		return nil, s.shed(src, problem.Overloaded, "Too many deliveries are in work.", 1)
+		return nil, s.shed(src, refusal{problem.Overloaded, "Too many deliveries are in work.", quota{"in-flight", limit, 0, "concurrent-requests"}, 1})
 	}
 	s.idle.Add(1)
+	began := s.now()
 	return func() {
+		now := s.now()
+		s.crowd.Lock()
+		s.limit.Done(now, now.Sub(began), int(inWork))
+		s.places.Store(int64(s.limit.Current()))
+		s.crowd.Unlock()
 		s.inFlight.Add(-1)
 		s.idle.Done()
 	}, nil
 }
 
-// shed refuses a delivery for lack of room, and remembers that something was missed.
-func (s *Service) shed(src *source, code, detail string, wait int) *answer {
-	s.meters.shed(src.name, code)
+// refusal is why a delivery is sent away for lack of room.
+type refusal struct {
+	code, detail string
+	quota        quota
+	// wait is after how many seconds there may be room again.
+	wait int
+}
+
+// quota is a policy in the RateLimit-Policy field.
+type quota struct {
+	name   string
+	amount int64
+	// window in seconds; 0: it has none.
+	window int
+	// unit is one of the draft's; empty: requests.
+	unit string
+}
+
+func (q quota) String() string {
+	text := fmt.Sprintf("%q;q=%d", q.name, q.amount)
+	if q.window > 0 {
+		text += fmt.Sprintf(";w=%d", q.window)
+	}
+	if q.unit != "" {
+		text += fmt.Sprintf(";qu=%q", q.unit)
+	}
+	return text
+}
+
+// shed refuses a delivery for lack of room, and remembers that something was missed. The fields are those of
+// draft-ietf-httpapi-ratelimit-headers-09.
+func (s *Service) shed(src *source, r refusal) *answer {
+	s.meters.shed(src.name, r.code)
 	s.debts.add(debt{source: src.name, reason: reasonShed, at: s.now()})
-	a := problemAnswer("shed", problem.Problem{Status: http.StatusTooManyRequests, Code: code, Detail: detail, RetryAfter: spread(wait)})
-	a.header("RateLimit-Limit", strconv.Itoa(src.burst))
-	a.header("RateLimit-Remaining", "0")
-	a.header("RateLimit-Reset", strconv.Itoa(max(wait, 1)))
+	a := problemAnswer("shed", problem.Problem{Status: http.StatusTooManyRequests, Code: r.code, Detail: r.detail, RetryAfter: spread(r.wait)})
+	a.header("RateLimit-Policy", r.quota.String())
+	a.header("RateLimit", fmt.Sprintf("%q;r=0;t=%d", r.quota.name, r.wait))
 	return a
 }
 

@@ -47,8 +47,12 @@ type Config struct {
 	// MaxRecordBytes is the largest record that the broker takes; default 12 MiB, at least MaxBodyBytes and 1 MiB. An event
 	// that is larger becomes a dead letter.
 	MaxRecordBytes int
-	// MaxInFlight bounds the deliveries in work at once; default 1,024.
+	// MaxInFlight bounds the deliveries in work at once; default 1,024. Under overload fewer are let in.
 	MaxInFlight int
+	// TargetLatency is how long deliveries may take on average; when they take longer, fewer are let in at once. Default 1 s.
+	TargetLatency time.Duration
+	// Replicas is how many gateways share the sources' rates; default 1.
+	Replicas int
 	// VerifyTimeout bounds the verifier's answer; default 2 s. Slack gives up after 3 s.
 	VerifyTimeout time.Duration
 	// CheckTimeout bounds dedupe's answer; default 250 ms. Without one the event goes on: the verdict that counts comes later.
@@ -68,6 +72,9 @@ type Config struct {
 	Lanes int
 }
 
+// leastInFlight is how many deliveries are let in at once whatever happens.
+const leastInFlight = 16
+
 func def[T comparable](value *T, d T) {
 	var zero T
 	if *value == zero {
@@ -83,6 +90,8 @@ func (c *Config) complete() error {
 	def(&c.MaxBufferedBytes, 256<<20)
 	def(&c.MaxRecordBytes, 12<<20)
 	def(&c.MaxInFlight, 1024)
+	def(&c.TargetLatency, time.Second)
+	def(&c.Replicas, 1)
 	def(&c.VerifyTimeout, 2*time.Second)
 	def(&c.CheckTimeout, 250*time.Millisecond)
 	def(&c.WriteTimeout, 2*time.Second)
@@ -103,6 +112,9 @@ func (c *Config) complete() error {
 	}
 	if int64(c.MaxRecordBytes) < c.MaxBodyBytes+recordMargin {
 		bad("records of %d bytes cannot hold a body of %d; at least %d", c.MaxRecordBytes, c.MaxBodyBytes, c.MaxBodyBytes+recordMargin)
+	}
+	if c.Replicas < 1 || c.TargetLatency < 0 {
+		bad("replicas and target latency must be positive")
 	}
 	if c.MaxInFlight < 1 || c.MaxBodyBytes < 1 || c.Lanes < 1 {
 		bad("max in flight, max body bytes and lanes must be positive")

@@ -32,6 +32,9 @@ func (s *Service) GetEvent(ctx context.Context, req *gatewayv1.GetEventRequest) 
 	defer cancel()
 	st := s.ask(ctx, id)
 	if st.dedupe == nil && st.letter == nil {
+		st.accepted = s.findSpooled(ctx, id)
+	}
+	if st.dedupe == nil && st.letter == nil && st.accepted == nil {
 		if len(st.silent) > 0 {
 			return nil, status.Errorf(codes.Unavailable, "the story of event %s cannot be told now: no answer of %s", id, strings.Join(st.silent, ", "))
 		}

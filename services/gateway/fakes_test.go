@@ -44,6 +44,17 @@ func (f *fakeVerifier) set(fn func(*verifierv1.VerifyRequest) (*verifierv1.Verif
 	f.verify = fn
 }
 
+// hold makes the verifier wait for a gate before it answers as it did.
+func (f *fakeVerifier) hold(gate <-chan struct{}) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	before := f.verify
+	f.verify = func(req *verifierv1.VerifyRequest) (*verifierv1.VerifyResponse, error) {
+		<-gate
+		return before(req)
+	}
+}
+
 func (f *fakeVerifier) last() *verifierv1.VerifyRequest {
 	f.mu.Lock()
 	defer f.mu.Unlock()

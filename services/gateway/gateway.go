@@ -26,6 +26,7 @@ import (
 	sourcev1 "github.com/hookmesh/hookmesh/gen/hookmesh/source/v1"
 	verifierv1 "github.com/hookmesh/hookmesh/gen/hookmesh/verifier/v1"
 	"github.com/hookmesh/hookmesh/services/gateway/batch"
+	"github.com/hookmesh/hookmesh/services/gateway/limit"
 	"github.com/hookmesh/hookmesh/services/internal/spool"
 	"github.com/hookmesh/hookmesh/services/internal/stage"
 	"github.com/hookmesh/hookmesh/services/internal/telemetry"
@@ -89,6 +90,9 @@ type Service struct {
 
 	started  atomic.Bool
 	inFlight atomic.Int64
+	places   atomic.Int64 // how many deliveries may be in work
+	crowd    sync.Mutex   // guards limit
+	limit    *limit.Limit
 	stopping atomic.Bool
 	idle     sync.WaitGroup // deliveries in work
 	gate     sync.RWMutex   // between the start of a delivery and the end of the service
@@ -107,9 +111,10 @@ func New(deps Deps, cfg Config) (*Service, error) {
 	}
 	s := &Service{
 		deps: deps, cfg: cfg, tel: deps.Telemetry.Named("gateway"), tracer: deps.Telemetry.Tracer(scope), propagator: telemetry.Propagator(), now: deps.Now,
-		debts: newLedger(),
+		debts: newLedger(), limit: limit.New(limit.Config{Min: min(leastInFlight, cfg.MaxInFlight), Max: cfg.MaxInFlight, Target: cfg.TargetLatency}),
 	}
-	s.sources.Store(newTable(cfg.Sources, nil, !cfg.MoreSources))
+	s.places.Store(int64(s.limit.Current()))
+	s.sources.Store(newTable(cfg.Sources, cfg.Replicas, nil, !cfg.MoreSources))
 	s.verifying = batch.New(batch.Config[*verifierv1.VerifyRequest]{
 		Lanes: cfg.Lanes, MaxItems: maxVerifyBatch, MaxWeight: maxVerifyBytes, Weight: func(r *verifierv1.VerifyRequest) int { return len(r.GetBody()) },
 	}, s.verifyBatch)

@@ -124,7 +124,7 @@ func (h *webhookHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if bad != nil {
 		a := problemAnswer(strings.ToLower(bad.Code), *bad)
 		if bad.Code == problem.Overloaded {
-			a = h.s.shed(src, bad.Code, bad.Detail, 1)
+			a = h.s.shed(src, refusal{bad.Code, bad.Detail, quota{"memory", h.s.cfg.MaxBufferedBytes, 0, "content-bytes"}, 1})
 		}
 		refuse(src, a)
 		return

@@ -61,6 +61,7 @@ func newMeters(s *Service) (*meters, error) {
 	limit := gauge("hookmesh.gateway.spool.limit", "By", "Largest size of the spool on disk.")
 	lost := gauge("hookmesh.gateway.spool.lost", "{record}", "Records that the disk damaged, since the start.")
 	inFlight := gauge("hookmesh.gateway.in_flight", "{request}", "Deliveries in work.")
+	places := gauge("hookmesh.gateway.in_flight.limit", "{request}", "Deliveries that may be in work, by how long they take.")
 	if first != nil {
 		return nil, first
 	}
@@ -71,8 +72,9 @@ func newMeters(s *Service) (*meters, error) {
 		o.ObserveInt64(limit, st.MaxBytes)
 		o.ObserveInt64(lost, st.Lost)
 		o.ObserveInt64(inFlight, s.inFlight.Load())
+		o.ObserveInt64(places, s.places.Load())
 		return nil
-	}, depth, bytes, limit, lost, inFlight)
+	}, depth, bytes, limit, lost, inFlight, places)
 	return m, err
 }
 

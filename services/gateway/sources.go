@@ -3,6 +3,7 @@ package gateway
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"regexp"
 
@@ -22,12 +23,18 @@ type source struct {
 	inner *http.Request
 }
 
-func newSource(cfg Source) *source {
-	limit := rate.Limit(cfg.PerSecond)
+// newSource gives a source this replica's share of its rate.
+func newSource(cfg Source, replicas int) *source {
+	limit, burst := rate.Limit(cfg.PerSecond/float64(replicas)), max(cfg.Burst/replicas, 1)
 	if cfg.PerSecond < 0 {
 		limit = rate.Inf
 	}
-	return &source{cfg: cfg, name: cfg.Name, limiter: rate.NewLimiter(limit, cfg.Burst), burst: cfg.Burst, inner: plain(cfg.Name)}
+	return &source{cfg: cfg, name: cfg.Name, limiter: rate.NewLimiter(limit, burst), burst: burst, inner: plain(cfg.Name)}
+}
+
+// quota tells a source its limit: a bucket of tokens, and how long it takes to fill.
+func (s *source) quota() quota {
+	return quota{name: "source", amount: int64(s.burst), window: max(int(math.Ceil(float64(s.burst)/float64(s.limiter.Limit()))), 1)}
 }
 
 // table holds the sources that are known at a moment. It does not change.
@@ -38,7 +45,7 @@ type table struct {
 }
 
 // newTable keeps the state of sources that were known before, so that a change of one does not fill the buckets of the others.
-func newTable(sources []Source, before *table, complete bool) *table {
+func newTable(sources []Source, replicas int, before *table, complete bool) *table {
 	t := &table{named: make(map[string]*source, len(sources)), complete: complete}
 	for _, cfg := range sources {
 		if before != nil {
@@ -47,7 +54,7 @@ func newTable(sources []Source, before *table, complete bool) *table {
 				continue
 			}
 		}
-		t.named[cfg.Name] = newSource(cfg)
+		t.named[cfg.Name] = newSource(cfg, replicas)
 	}
 	return t
 }
@@ -80,6 +87,6 @@ func (s *Service) SetSources(sources []Source) error {
 	if err := checkSources(sources); err != nil {
 		return err
 	}
-	s.sources.Store(newTable(sources, s.sources.Load(), true))
+	s.sources.Store(newTable(sources, s.cfg.Replicas, s.sources.Load(), true))
 	return nil
 }

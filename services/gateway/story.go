@@ -17,7 +17,8 @@ type story struct {
 	sequencer *sequencerv1.EventRecord
 	embedder  *embedderv1.EventRecord
 	letter    *eventv1.DeadLetter
-	silent    []string // services that did not answer
+	accepted  *accepted // asked for only if dedupe knows nothing
+	silent    []string  // services that did not answer
 }
 
 func (s story) response(id string) *gatewayv1.GetEventResponse {
@@ -27,6 +28,9 @@ func (s story) response(id string) *gatewayv1.GetEventResponse {
 	}
 	traceID := s.dedupe.GetTraceId()
 	def(&traceID, s.letter.GetTraceId())
+	if s.accepted != nil {
+		def(&traceID, s.accepted.traceID)
+	}
 	return &gatewayv1.GetEventResponse{
 		Id: id, State: state, Summary: summary, TraceId: traceID,
 		Dedupe: s.dedupe, Sequencer: s.sequencer, Embedder: s.embedder, DeadLetter: s.letter,
@@ -57,6 +61,12 @@ func (s story) tell() (state, summary string) {
 		return "duplicate", "It is a repeat of event " + d.GetDuplicateOf() + "."
 	case dedupev1.Outcome_OUTCOME_DEAD:
 		return "dead", "Dedupe could not read it."
+	}
+	if a := s.accepted; a != nil && a.waits {
+		return "accepted", "It was accepted and is safe in the gateway's spool; Kafka does not have it yet."
+	}
+	if s.accepted != nil {
+		return "accepted", "It was accepted and is on its way to dedupe."
 	}
 	return "accepted", "It was accepted and waits for its place in the order."
 }

@@ -64,6 +64,7 @@ func initGateway(_ context.Context, m *Mesh) error {
 	cfg := gateway.Config{
 		Durability: gateway.Durability(m.cfg.Gateway.Durability), SpoolDir: filepath.Join(m.cfg.DataDir, "spool"), SpoolBytes: m.cfg.Gateway.SpoolBytes,
 		MaxBodyBytes: m.cfg.HTTP.MaxBodyBytes, MaxRecordBytes: kafka.MaxRecordBytes - 1<<20, MaxInFlight: m.cfg.Gateway.MaxInFlight,
+		TargetLatency: m.cfg.Gateway.TargetLatency, Replicas: m.cfg.Gateway.Replicas,
 	}
 	if !m.here("verifier") || !m.here("dedupe") {
 		cfg.Lanes = remoteLanes

@@ -105,8 +105,12 @@ type Gateway struct {
 	// Durability says where an event must be before the 202: spool (this machine's disk, fsynced; the default with the
 	// embedded broker) or broker (acknowledged by Kafka's in-sync replicas; the default with kafka.brokers).
 	Durability string `yaml:"durability"`
-	// MaxInFlight bounds the requests in work at once; 0: 1,024.
+	// MaxInFlight bounds the requests in work at once; 0: 1,024. Under overload fewer are let in, see TargetLatency.
 	MaxInFlight int `yaml:"max_in_flight"`
+	// TargetLatency is how long webhooks may take on average; when they take longer, fewer are let in at once. 0: 1 s.
+	TargetLatency time.Duration `yaml:"target_latency"`
+	// Replicas is how many gateways run side by side: each lets this share of a source's rate through. 0: 1.
+	Replicas int `yaml:"replicas"`
 	// SpoolBytes bounds the spool; 0: 1 GiB.
 	SpoolBytes int64 `yaml:"spool_bytes"`
 }

@@ -69,6 +69,16 @@ func TestWhateverHappensTheAcknowledgedRecordsAreThereInOrder(t *testing.T) {
 				}
 			},
 			"read and acknowledge": func(*rapid.T) { read(true) },
+			"find": func(t *rapid.T) {
+				if len(safe) == 0 {
+					t.Skip("nothing waits")
+				}
+				n := rapid.SampledFrom(safe).Draw(t, "number")
+				found, err := s.Find(context.Background(), func(r Record) bool { return binary.BigEndian.Uint32(r.Value) == n })
+				if err != nil || found == nil || found.Acknowledged {
+					t.Fatalf("%d waits, but is found as %v, %v", n, found, err)
+				}
+			},
 			"write fails": func(t *rapid.T) {
 				d.mu.Lock()
 				d.failWrite, d.shortWrite = 1, rapid.Bool().Draw(t, "short")

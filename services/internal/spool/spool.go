@@ -116,6 +116,8 @@ type Spool struct {
 	arrive chan struct{} // to the reader: there are new durable records, or closed
 	done   chan struct{} // the writer has ended
 
+	finding chan struct{} // held by the one Find that reads
+
 	reader  reader
 	marks   cursorFile
 	unlock  func() error
@@ -139,6 +141,7 @@ func Open(dir string, opts Options) (*Spool, error) {
 	s := &Spool{
 		opts: opts, group: newGroup(), unlock: func() error { return nil },
 		wake: make(chan struct{}, 1), arrive: make(chan struct{}, 1), done: make(chan struct{}),
+		finding: make(chan struct{}, 1),
 	}
 	if !custom {
 		unlock, err := lockDir(dir)
