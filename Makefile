@@ -65,6 +65,16 @@ bench-herd: ## 60,000 webhooks at once upon a cold instance: all accounted for, 
 bench-order: ## Dedupe and sequencer by how much is known (HOOKMESH_BENCH_KNOWN=10000000 adds a size), and their latency
 	cd services && go test -run '^$$' -bench 'Order' -benchtime 1x -timeout 60m ./wiring
 
+SEED ?=
+SIMTIME ?= 60s
+.PHONY: sim
+sim: ## Simulate the pipeline under faults for SIMTIME (default 60s), or repeat one run to the last step: SEED=…
+	cd services && go test ./simulation -run 'TestSimulation$$' -count=1 -v $(if $(SEED),-sim.seed=$(SEED),-sim.runs=1000000 -sim.time=$(SIMTIME) -timeout 24h)
+
+.PHONY: mutants
+mutants: ## Put each deliberate bug of mutants/ into a copy and see that the tests catch it (minutes)
+	./scripts/mutants.sh
+
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for FUZZTIME (default 10s) each
 	./scripts/fuzz.sh $(FUZZTIME)
@@ -80,6 +90,7 @@ lint: $(TOOLS)/buf $(TOOLS)/plugins $(TOOLS)/golangci-lint ## Lint protos and Go
 	buf breaking bin/api.binpb --against proto/released.binpb
 	./scripts/check-generated.sh
 	./scripts/check-modules.sh $(MODULES)
+	./scripts/mutants.sh --check
 	@for m in $(MODULES); do [ $$m = gen ] || (cd $$m && echo "golangci-lint $$m" && golangci-lint run --timeout 15m ./...) || exit 1; done
 
 .PHONY: vuln

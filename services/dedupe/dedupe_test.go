@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	dedupev1 "github.com/hookmesh/hookmesh/gen/hookmesh/dedupe/v1"
 	eventv1 "github.com/hookmesh/hookmesh/gen/hookmesh/event/v1"
@@ -236,4 +237,76 @@ func BenchmarkStage500(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "events/s")
+}
+
+func TestAPollAndAWebhookAboutOneVersionAreOneChange(t *testing.T) {
+	const second = int64(1_795_867_200_000_000)
+	poll := func(ev *eventv1.Event) {
+		ev.Origin, ev.IdempotencyKey, ev.ContentHash = eventv1.Origin_ORIGIN_POLL, "", nil
+	}
+	webhook := func(ev *eventv1.Event) { ev.IdempotencyKey = ev.GetId() }
+	at := func(d time.Duration) func(*eventv1.Event) {
+		return func(ev *eventv1.Event) { ev.OccurredAt = timestamppb.New(ev.GetReceivedAt().AsTime().Add(d)) }
+	}
+	type change = []func(*eventv1.Event)
+	tests := []struct {
+		name          string
+		both          func(*eventv1.Event)
+		first, second change
+		passes        bool
+	}{
+		{"a poll after the webhook", nil, change{webhook}, change{poll}, false},
+		{"a webhook after the poll that had found it", nil, change{poll}, change{webhook, at(-2 * time.Minute)}, false},
+		{"a webhook of another request about the same version", nil, change{webhook}, change{webhook}, true},
+		{"a webhook about what happened after the poll", nil, change{poll}, change{webhook, at(-time.Second)}, true},
+		{"a webhook that does not say when it happened", nil, change{poll}, change{webhook}, true},
+		{"without versions a poll", func(ev *eventv1.Event) { ev.Version = "" }, change{webhook}, change{poll}, true},
+		{"without versions a webhook", func(ev *eventv1.Event) { ev.Version = "" }, change{poll}, change{webhook, at(-2 * time.Minute)}, true},
+		{"whole seconds are no version: a poll", func(ev *eventv1.Event) { ev.Sequence = proto.Int64(second) }, change{webhook}, change{poll}, true},
+		{"whole seconds are no version: a webhook", func(ev *eventv1.Event) { ev.Sequence = proto.Int64(second) }, change{poll}, change{webhook, at(-2 * time.Minute)}, true},
+		{"in a container the sequencer decides: a poll", func(ev *eventv1.Event) { ev.Containers = []string{"space"} }, change{webhook}, change{poll}, true},
+		{"in a container the sequencer decides: a webhook", func(ev *eventv1.Event) { ev.DocumentId = "space/d" }, change{poll}, change{webhook, at(-2 * time.Minute)}, true},
+		{"a poll that finds it deleted", nil, change{webhook}, change{poll, func(ev *eventv1.Event) { ev.Action = eventv1.Action_ACTION_DELETED }}, true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			b := newBench(t)
+			feed := func(what change) bool {
+				ev := b.event("", "content")
+				ev.Version, ev.ReceivedAt = "7", timestamppb.New(b.now)
+				for _, apply := range what {
+					apply(ev)
+				}
+				if tt.both != nil {
+					tt.both(ev)
+				}
+				return b.passes(ev)
+			}
+			if !feed(tt.first) {
+				t.Fatal("the first was dropped")
+			}
+			b.now = b.now.Add(time.Minute)
+			if got := feed(tt.second); got != tt.passes {
+				t.Errorf("the second passes: %v, want %v", got, tt.passes)
+			}
+		})
+	}
+}
+
+func TestTheFirstDeliveryIsShownAndCanBeForgotten(t *testing.T) {
+	b := newBench(t)
+	first := b.event("k", "a")
+	b.passes(first)
+	res, err := b.service.LookupKey(t.Context(), &dedupev1.LookupKeyRequest{Source: "s", IdempotencyKey: "k"})
+	if err != nil || res.GetEventId() != first.GetId() || res.GetFirst().GetOutcome() != dedupev1.Outcome_OUTCOME_UNIQUE {
+		t.Errorf("%v, %v", res, err)
+	}
+	for _, want := range []bool{true, false} {
+		if res, err := b.service.ForgetKey(t.Context(), &dedupev1.ForgetKeyRequest{Source: "s", IdempotencyKey: "k"}); err != nil || res.GetForgotten() != want {
+			t.Errorf("%v, %v, want %v", res, err, want)
+		}
+	}
+	if !b.passes(b.event("k", "a")) {
+		t.Error("a replay on purpose was dropped")
+	}
 }

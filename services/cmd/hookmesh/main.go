@@ -65,6 +65,7 @@ func newRoot() *cobra.Command {
 	root.AddCommand(
 		upCommand(), serveCommand(), demoCommand(), sendCommand(), verifyCommand(), presetsCommand(), searchCommand(),
 		eventsCommand(), traceCommand(), deadCommand(), driftCommand(), backfillCommand(), topicsCommand(), sourcesCommand(), versionCommand(),
+		orderCommand(), dedupeCommand(),
 	)
 	return root
 }

@@ -29,7 +29,9 @@ type memoryLog struct {
 	topics map[string][]stage.Record
 	// dieBefore and dieAfter count produces down to the one at which the process dies; -1: never.
 	dieBefore, dieAfter int
-	crash               context.CancelCauseFunc
+	// early is how many records before the offset come too: brokers send whole batches.
+	early int64
+	crash context.CancelCauseFunc
 }
 
 func newMemoryLog() *memoryLog {
@@ -65,7 +67,7 @@ func (l *memoryLog) Produce(ctx context.Context, outs []stage.Output) error {
 }
 
 func (l *memoryLog) Open(_ context.Context, topic string, _ int, offset int64) (stage.Partition, error) {
-	return &memoryPartition{log: l, topic: topic, offset: max(0, offset)}, nil
+	return &memoryPartition{log: l, topic: topic, offset: max(0, offset-l.early)}, nil
 }
 
 type memoryPartition struct {
