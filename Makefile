@@ -41,6 +41,22 @@ test-kafka: ## The stages and one round trip over real Apache Kafka (needs Java 
 	cd services && go test -tags kafka -run 'Apache|Rolling' -timeout 8m ./internal/kafka/
 	cd e2e && go test -tags kafka -run 'ApacheKafka' -timeout 5m ./topology/
 
+.PHONY: mesh
+mesh: build ## The production topology as plain processes: two of every service, three Kafka nodes, a TLS proxy
+	cd e2e && go run ./cmd/mesh
+
+.PHONY: mesh-test
+mesh-test: ## The same while processes and brokers are killed, frozen and cut off (MESH_EVENTS=20000, MESH_SEED=…)
+	cd e2e && go test -tags kafka -run TestMeshSurvives -v -timeout 60m ./topology/
+
+.PHONY: mesh-pause
+mesh-pause: ## How long a rolling restart of consumers holds up what becomes searchable
+	cd e2e && go test -tags kafka -run TestPause -v -timeout 15m ./topology/
+
+.PHONY: bench-mesh
+bench-mesh: ## Durable 202s per second over separate processes and real Kafka, beside the embedded mode, in one run
+	cd e2e && go test -tags kafka -run TestBenchMesh -v -timeout 20m ./topology/
+
 .PHONY: deploy-test
 deploy-test: ## Alert rules, dashboards, compose file and Helm chart, checked with the tools that read them
 	cd e2e/deploy && GOWORK=off go test -timeout 8m ./...

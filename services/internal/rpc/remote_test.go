@@ -96,7 +96,13 @@ func TestCallsAreSpreadOverSeveralAddressesAndOutliveTheDrainOfOne(t *testing.T)
 		t.Fatalf("calls went to one only: %d, %d", one.count(), two.count())
 	}
 	var wg sync.WaitGroup
-	wg.Go(stopOne)
+	began := time.Now()
+	wg.Go(func() {
+		stopOne()
+		if d := time.Since(began); d > 4*time.Second {
+			t.Errorf("the drain took %s: it waited for somebody who only watches", d)
+		}
+	})
 	for range 500 { // while one drains and after
 		if err := ask(t, conn); err != nil {
 			t.Fatalf("a call failed because of the drain: %v", err)

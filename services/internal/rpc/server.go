@@ -37,7 +37,7 @@ const MaxMessageBytes = 64 << 20
 type Server struct {
 	*grpc.Server
 	local  Local
-	health *health.Server
+	health *healthServer
 }
 
 // NewServer returns a server that validates requests, survives panics, traces, and reports errors without their inner details. With files it
@@ -67,7 +67,7 @@ func NewServer(files *tlsfiles.Source, tel telemetry.Telemetry) (*Server, error)
 			grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second, MaxConnectionAge: 5 * time.Minute, MaxConnectionAgeGrace: 30 * time.Second}),
 		),
 		local:  newLocal(interceptor, instrumentation(tel)...),
-		health: health.NewServer(),
+		health: &healthServer{Server: health.NewServer(), stopping: make(chan struct{})},
 	}
 	healthpb.RegisterHealthServer(s.Server, s.health)
 	return s, nil
@@ -112,7 +112,7 @@ func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 	case err = <-failed:
 		running--
 	}
-	s.health.Shutdown()
+	s.health.stop()
 	stopped := make(chan struct{})
 	go func() { s.GracefulStop(); close(stopped) }()
 	select {

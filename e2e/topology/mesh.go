@@ -1,0 +1,269 @@
+package topology
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Services are the services of the mesh, in the order in which they are started.
+func Services() []string {
+	return []string{"verifier", "dedupe", "sequencer", "embedder", "reconciler", "gateway"}
+}
+
+// Secret is the secret of the source "docs".
+const Secret = "e2e-secret"
+
+// Options say what to start.
+type Options struct {
+	// Dir holds data, configurations and logs.
+	Dir string
+	// Binary is the program.
+	Binary string
+	// Brokers is how many nodes Kafka has; 0: 1.
+	Brokers int
+	// Replicas is how many processes a service has; those not named have one.
+	Replicas map[string]int
+	// Partitions of every topic; 0: 6.
+	Partitions int
+	// Env is added to every process' environment.
+	Env []string
+	// Config is added to every configuration file.
+	Config string
+}
+
+// Instance is one process of a service. Its gRPC port is reached through Link.
+type Instance struct {
+	*Process
+	Service           string
+	HTTP, GRPC, Admin string
+	// Link is the connection that the other services use; it can be cut.
+	Link *Link
+}
+
+// Mesh is a running topology.
+type Mesh struct {
+	Options
+	Kafka     *Kafka
+	Instances []*Instance
+	// Edge is the TLS proxy in front of the gateways.
+	Edge *Edge
+}
+
+// Start starts everything and waits until every process is ready. What was started is stopped again if something fails.
+func Start(ctx context.Context, opts Options) (_ *Mesh, err error) {
+	opts.Brokers, opts.Partitions = max(1, opts.Brokers), orElse(opts.Partitions, 6)
+	m := &Mesh{Options: opts}
+	defer func() {
+		if err != nil {
+			m.Kill()
+		}
+	}()
+	if m.Kafka, err = StartKafka(ctx, filepath.Join(opts.Dir, "kafka"), opts.Brokers); err != nil {
+		return nil, err
+	}
+	if err := m.plan(); err != nil {
+		return nil, err
+	}
+	if err := m.applyTopics(ctx); err != nil {
+		return nil, err
+	}
+	for _, in := range m.Instances {
+		if err := in.Start(); err != nil {
+			return nil, err
+		}
+	}
+	if err := m.Ready(ctx); err != nil {
+		return nil, err
+	}
+	var gateways []string
+	for _, in := range m.Of("gateway") {
+		gateways = append(gateways, in.HTTP)
+	}
+	m.Edge, err = StartEdge(gateways)
+	return m, err
+}
+
+func orElse(n, other int) int {
+	if n == 0 {
+		return other
+	}
+	return n
+}
+
+// plan gives every instance its ports, its link and its configuration file.
+func (m *Mesh) plan() error {
+	for _, service := range Services() {
+		for i := range max(1, m.Replicas[service]) {
+			in := &Instance{Service: service}
+			for _, addr := range []*string{&in.HTTP, &in.GRPC, &in.Admin} {
+				free, err := FreePort()
+				if err != nil {
+					return err
+				}
+				*addr = free
+			}
+			name := fmt.Sprintf("%s-%d", service, i+1)
+			link, err := NewLink(in.GRPC)
+			if err != nil {
+				return err
+			}
+			in.Link = link
+			in.Process = &Process{Name: name, Dir: m.Dir, Env: m.Env, Args: []string{m.Binary, "serve", service, "--config", filepath.Join(m.Dir, name+".yaml")}}
+			m.Instances = append(m.Instances, in)
+		}
+	}
+	for _, in := range m.Instances {
+		if err := os.WriteFile(filepath.Join(m.Dir, in.Name+".yaml"), []byte(m.config(in)), 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// config is the configuration file of an instance. Replicas of a service share its SQLite database on this one machine; a gateway's spool is its own.
+func (m *Mesh) config(in *Instance) string {
+	data := filepath.Join(m.Dir, "data-"+in.Service)
+	if in.Service == "gateway" {
+		data = filepath.Join(m.Dir, "data-"+in.Name)
+	}
+	var services strings.Builder
+	for _, service := range Services() {
+		var addrs []string
+		for _, other := range m.Of(service) {
+			addrs = append(addrs, other.Link.Addr())
+		}
+		fmt.Fprintf(&services, "  %s: %q\n", service, strings.Join(addrs, ","))
+	}
+	return fmt.Sprintf(`http: {listen: %q}
+grpc: {listen: %q}
+admin: {listen: %q}
+data_dir: %q
+kafka: {brokers: ["%s"], partitions: %d, replication_factor: %d}
+verifier: {keys: [{value: "%064d"}]}
+services:
+%s%s
+sources:
+  - name: docs
+    preset: generic-hmac
+    settings: {ordering: monotonic}
+    secrets: [{value: %s}]
+    content: {inline: content, title: title}
+    rate: {per_second: -1}
+`, in.HTTP, in.GRPC, in.Admin, data, strings.Join(m.Kafka.Brokers, `", "`), m.Partitions, min(3, m.Options.Brokers), 7, services.String(), m.Config, Secret)
+}
+
+// applyTopics creates the topics as an operator would. A young cluster may need a moment until it can.
+func (m *Mesh) applyTopics(ctx context.Context) error {
+	var err error
+	for range 30 {
+		var out []byte
+		out, err = exec.CommandContext(ctx, m.Binary, "topics", "apply", "--config", filepath.Join(m.Dir, m.Instances[0].Name+".yaml")).CombinedOutput()
+		if err == nil {
+			return nil
+		}
+		err = fmt.Errorf("topics apply: %w\n%s", err, out)
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(time.Second):
+		}
+	}
+	return err
+}
+
+// Of returns the instances of a service.
+func (m *Mesh) Of(service string) (found []*Instance) {
+	for _, in := range m.Instances {
+		if in.Service == service {
+			found = append(found, in)
+		}
+	}
+	return found
+}
+
+// Ready waits until every process says so.
+func (m *Mesh) Ready(ctx context.Context) error {
+	for _, in := range m.Instances {
+		if err := in.Await(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Await waits until the process is ready.
+func (in *Instance) Await(ctx context.Context) error {
+	for {
+		err := in.ready(ctx)
+		if err == nil {
+			return nil
+		}
+		if !in.Running() {
+			return fmt.Errorf("%s ended by itself:\n%s", in.Name, in.Tail())
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s is not ready: %w\n%s", in.Name, err, in.Tail())
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+func (in *Instance) ready(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+in.Admin+"/readyz", nil)
+	if err != nil {
+		return err
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	_ = res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return errors.New(res.Status)
+	}
+	return nil
+}
+
+// Stop ends everything in order and says how long each process took to drain.
+func (m *Mesh) Stop() map[string]time.Duration {
+	took := map[string]time.Duration{}
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for _, in := range m.Instances {
+		wg.Go(func() {
+			d := in.End(syscall.SIGTERM, 30*time.Second)
+			mu.Lock()
+			took[in.Name] = d
+			mu.Unlock()
+		})
+	}
+	wg.Wait()
+	m.Kill()
+	return took
+}
+
+// Kill ends everything at once.
+func (m *Mesh) Kill() {
+	if m.Edge != nil {
+		m.Edge.Close()
+	}
+	for _, in := range m.Instances {
+		in.End(syscall.SIGKILL, time.Second)
+		in.Link.Close()
+	}
+	if m.Kafka != nil {
+		m.Kafka.Kill()
+	}
+}
