@@ -20,7 +20,8 @@ import (
 // Store is dedupe.Store over SQLite.
 type Store struct {
 	*sqlite.StageStore[dedupe.Tx]
-	db *sqlite.DB
+	db      *sqlite.DB
+	lookups lookups
 	// swept is the document up to which expired ones were removed in this round. Only transactions touch it.
 	swept []byte
 }
@@ -31,13 +32,17 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{db: db}
+	prepared, err := prepareLookups(ctx, db)
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	s := &Store{db: db, lookups: prepared}
 	s.StageStore = sqlite.NewStageStore(db, func(t *sqlite.Tx) dedupe.Tx { return dedupe.NewBuffer(&rows{Tx: t, store: s}) })
 	return s, nil
 }
 
 // Close closes the database.
-func (s *Store) Close() error { return s.db.Close() }
+func (s *Store) Close() error { return errors.Join(s.lookups.close(), s.db.Close()) }
 
 // packID makes 16 bytes of a UUID, and leaves every other id as it is.
 func packID(id string) any {
@@ -56,26 +61,6 @@ func unpackID(raw []byte, kind string) string {
 		return uuid.UUID(raw).String()
 	}
 	return string(raw)
-}
-
-// Lookup implements dedupe.Store.
-func (s *Store) Lookup(ctx context.Context, keys []dedupe.Key, now time.Time) ([]*dedupe.First, error) {
-	stmt, err := s.db.Read.PrepareContext(ctx, `SELECT event, typeof(event), partition, offset, expires FROM keys WHERE key = ? AND expires > ?`)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = stmt.Close() }()
-	found := make([]*dedupe.First, len(keys))
-	for i, k := range keys {
-		f := &dedupe.First{}
-		switch err := scanFirst(stmt.QueryRowContext(ctx, k[:], now.UnixMicro()).Scan, f); {
-		case err == nil:
-			found[i] = f
-		case !errors.Is(err, sql.ErrNoRows):
-			return nil, err
-		}
-	}
-	return found, nil
 }
 
 func scanFirst(scan func(...any) error, f *dedupe.First, more ...any) error {
