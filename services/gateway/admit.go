@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"net/http"
+	"strings"
 
 	"github.com/hookmesh/hookmesh/services/gateway/edge"
 	"github.com/hookmesh/hookmesh/services/gateway/problem"
@@ -29,8 +30,8 @@ func arrivalFrom(ctx context.Context) *arrival {
 	return a
 }
 
-// admit finds the source and takes one of its tokens. Unknown sources leave no trace behind: whoever invents names costs nothing.
-func (s *Service) admit(name string) (*source, *answer) {
+// admit finds the source, looks who delivers, and takes one of its tokens. Unknown sources leave no trace behind: whoever invents names costs nothing.
+func (s *Service) admit(name string, from peer) (*source, *answer) {
 	known := s.sources.Load()
 	src, ok := known.named[name]
 	if !ok && !known.complete {
@@ -38,6 +39,9 @@ func (s *Service) admit(name string) (*source, *answer) {
 	}
 	if !ok {
 		return nil, problemAnswer("unknown_source", problem.Problem{Status: http.StatusNotFound, Code: problem.UnknownSource, Detail: "There is no source of this name."})
+	}
+	if code, detail := src.bar(from); code != "" {
+		return src, problemAnswer(strings.ToLower(code), problem.Problem{Status: http.StatusForbidden, Code: code, Detail: detail})
 	}
 	now := s.now()
 	if src.limiter.AllowN(now, 1) {

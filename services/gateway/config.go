@@ -3,8 +3,11 @@ package gateway
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"runtime"
 	"time"
+
+	"github.com/hookmesh/hookmesh/services/gateway/edge"
 )
 
 // Durability says where an event must be before its sender hears 202.
@@ -25,6 +28,10 @@ type Source struct {
 	PerSecond float64
 	// Burst is how many may come at once; 0: 200.
 	Burst int
+	// AllowFrom are the networks that it takes deliveries from; empty: from everywhere.
+	AllowFrom []netip.Prefix
+	// Certificates are the names of which one has to stand in the client's certificate; empty: it needs none.
+	Certificates []string
 }
 
 // Config tunes the gateway. The zero value of each field stands for its default.
@@ -34,6 +41,8 @@ type Config struct {
 	// MoreSources says that SetSources will tell of others. Until then a name that is not known is answered with 503 instead of 404,
 	// because a 404 would make its sender drop the delivery.
 	MoreSources bool
+	// Proxies in front of the gateway.
+	Proxies edge.Proxies
 	// Durability is DurabilitySpool by default.
 	Durability Durability
 	// SpoolDir is the spool's directory; required. Only one process may use it.

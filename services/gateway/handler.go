@@ -114,7 +114,7 @@ func (h *webhookHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		methodNotAllowed(w, strings.Join(webhookMethods, ", "))
 		return
 	}
-	src, refused := h.s.admit(name)
+	src, refused := h.s.admit(name, httpPeer{r, &h.s.cfg.Proxies})
 	if refused != nil {
 		refuse(src, refused)
 		return
@@ -129,7 +129,7 @@ func (h *webhookHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(src, a)
 		return
 	}
-	inner := src.inner.WithContext(withArrival(r.Context(), &arrival{src, edge.NewRequest(r, body, start)}))
+	inner := src.inner.WithContext(withArrival(r.Context(), &arrival{src, edge.NewRequest(r, &h.s.cfg.Proxies, body, start)}))
 	// The generated handler has one route for all of them; the delivery itself says which it was.
 	inner.Method, inner.Body, inner.ContentLength = http.MethodPost, edge.NewPayload(body), int64(len(body))
 	h.mux.ServeHTTP(w, inner)

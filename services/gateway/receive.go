@@ -27,7 +27,7 @@ func (s *Service) ReceiveWebhook(ctx context.Context, req *gatewayv1.ReceiveWebh
 	)
 	if in := arrivalFrom(ctx); in != nil {
 		src, d = in.src, arrived(in)
-	} else if src, a = s.admit(req.GetSource()); a == nil {
+	} else if src, a = s.admit(req.GetSource(), nobody{}); a == nil {
 		d = s.called(src, req)
 	}
 	if a == nil {

@@ -5,9 +5,15 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"net/netip"
+	"reflect"
 	"regexp"
+	"slices"
 
 	"golang.org/x/time/rate"
+
+	"github.com/hookmesh/hookmesh/services/gateway/edge"
+	"github.com/hookmesh/hookmesh/services/gateway/problem"
 )
 
 // sourceName is what a source may be called.
@@ -49,7 +55,7 @@ func newTable(sources []Source, replicas int, before *table, complete bool) *tab
 	t := &table{named: make(map[string]*source, len(sources)), complete: complete}
 	for _, cfg := range sources {
 		if before != nil {
-			if old := before.named[cfg.Name]; old != nil && old.cfg == cfg {
+			if old := before.named[cfg.Name]; old != nil && reflect.DeepEqual(old.cfg, cfg) {
 				t.named[cfg.Name] = old
 				continue
 			}
@@ -80,6 +86,40 @@ func checkSources(sources []Source) error {
 		seen[s.Name] = true
 	}
 	return errors.Join(errs...)
+}
+
+// peer is who delivers, as far as the connection says.
+type peer interface {
+	// address is the client's; not valid: not known.
+	address() netip.Addr
+	// certificate holds the names in its verified certificate; nil: it showed none.
+	certificate() []string
+}
+
+// httpPeer is whoever sent an HTTP request.
+type httpPeer struct {
+	r       *http.Request
+	proxies *edge.Proxies
+}
+
+func (p httpPeer) address() netip.Addr   { return p.proxies.Address(p.r) }
+func (p httpPeer) certificate() []string { return edge.CertificateNames(p.r) }
+
+// nobody is a caller over gRPC: its address and certificate are not those of the sender.
+type nobody struct{}
+
+func (nobody) address() netip.Addr   { return netip.Addr{} }
+func (nobody) certificate() []string { return nil }
+
+// bar says why a source does not take deliveries of a peer; empty: it does.
+func (s *source) bar(from peer) (code, detail string) {
+	if len(s.cfg.AllowFrom) > 0 && !edge.Within(from.address(), s.cfg.AllowFrom) {
+		return problem.AddressNotAllowed, "The source does not take deliveries from this address."
+	}
+	if len(s.cfg.Certificates) > 0 && !slices.ContainsFunc(from.certificate(), func(name string) bool { return slices.Contains(s.cfg.Certificates, name) }) {
+		return problem.CertificateNotAllowed, "The source wants a client certificate of another name."
+	}
+	return "", ""
 }
 
 // SetSources replaces the sources that may deliver. It may be called while deliveries are in work.

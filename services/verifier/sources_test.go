@@ -417,3 +417,52 @@ func TestSecretsAndCredentialsAppearNowhere(t *testing.T) {
 		}
 	}
 }
+
+func (b *bench) notion(source, token string) *verifierv1.VerifyResponse {
+	b.t.Helper()
+	res, err := b.service.Verify(b.t.Context(), &verifierv1.VerifyRequest{
+		Source: source, Method: "POST", Url: "/webhooks/" + source, Body: fmt.Appendf(nil, `{"verification_token":%q}`, token),
+		Headers: []*eventv1.Header{{Name: "Content-Type", Value: []byte("application/json")}},
+	})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return res
+}
+
+func TestASecretThatAHandshakeBringsIsKeptOnlyWhileTheSourceHasNone(t *testing.T) {
+	b := newBench(t, config.Source{Name: "declared", Preset: "notion"})
+	if src, err := b.create("made", `{"preset":"notion"}`); err != nil || src.GetState() != sourcev1.State_STATE_PENDING {
+		t.Fatalf("%v, %v", src, err)
+	}
+	for _, name := range []string{"declared", "made"} {
+		if res := b.notion(name, "secret_canary-first"); res.GetVerdict() == verifierv1.Verdict_VERDICT_REJECTED {
+			t.Fatalf("%s: %s %s", name, res.GetCode(), res.GetReason())
+		}
+		b.notion(name, "secret_canary-second")
+		show, err := b.api.GetSource(t.Context(), &sourcev1.GetSourceRequest{Name: name})
+		if err != nil || len(show.GetSource().GetSecrets()) != 1 || show.GetSource().GetState() != sourcev1.State_STATE_ENABLED {
+			t.Errorf("%s: %v, %v", name, show, err)
+		}
+	}
+	for _, keys := range [][]byte{{2, 1}, {2}} { // it survives restarts and a key change
+		if err := b.start(keys...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"declared", "made"} {
+		for secret, want := range map[string]string{"secret_canary-first": "", "secret_canary-second": "SIGNATURE_MISMATCH"} {
+			body := []byte(`{"id":"e1","type":"page.content_updated","timestamp":"2026-01-01T00:00:00.000Z","entity":{"id":"p1","type":"page"}}`)
+			mac := hmac.New(sha256.New, []byte(secret))
+			mac.Write(body)
+			res, err := b.service.Verify(t.Context(), &verifierv1.VerifyRequest{Source: name, Method: "POST", Url: "/webhooks/" + name, Body: body,
+				Headers: []*eventv1.Header{{Name: "X-Notion-Signature", Value: []byte("sha256=" + hex.EncodeToString(mac.Sum(nil)))}}})
+			if err != nil || want == "" && res.GetVerdict() != verifierv1.Verdict_VERDICT_ACCEPTED || want != "" && res.GetCode() != want {
+				t.Errorf("%s: %s %s, %v", name, res.GetVerdict(), res.GetReason(), err)
+			}
+		}
+	}
+	if strings.Contains(b.log.String(), "canary") {
+		t.Error("the log shows a secret")
+	}
+}

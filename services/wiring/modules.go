@@ -69,7 +69,14 @@ func initGateway(_ context.Context, m *Mesh) error {
 	if !m.here("verifier") || !m.here("dedupe") {
 		cfg.Lanes = remoteLanes
 	}
-	cfg.Sources, cfg.MoreSources = edgeSources(m.cfg.Sources), true
+	var err1, err2 error
+	cfg.MoreSources = true
+	cfg.Sources, err1 = edgeSources(m.cfg.Sources)
+	cfg.Proxies, err2 = proxies(m.cfg.HTTP)
+	secure, err := m.edgeTLS()
+	if err := errors.Join(err, err1, err2); err != nil {
+		return err
+	}
 	service, err := gateway.New(gateway.Deps{
 		Verifier: verifierv1.NewVerifierServiceClient(conn["verifier"]), Dedupe: dedupev1.NewDedupeServiceClient(conn["dedupe"]),
 		Sequencer: sequencerv1.NewSequencerServiceClient(conn["sequencer"]), Embedder: embedderv1.NewEmbedderServiceClient(conn["embedder"]),
@@ -90,6 +97,7 @@ func initGateway(_ context.Context, m *Mesh) error {
 	m.healthy = append(m.healthy, service.Healthy)
 	m.work = append(m.work, task{"gateway", service.Run})
 	server := gateway.NewHTTPServer(m.pacer.Handler(handler), gateway.ServerConfig{ReadTimeout: m.cfg.HTTP.ReadTimeout, Logger: m.tel.Logger})
+	server.TLSConfig = secure
 	m.edge = append(m.edge, task{"http", func(ctx context.Context) error { return serveHTTP(ctx, server, m.listeners.http) }})
 	return nil
 }
@@ -97,7 +105,13 @@ func initGateway(_ context.Context, m *Mesh) error {
 // serveHTTP serves until ctx ends, then lets requests in work end.
 func serveHTTP(ctx context.Context, server *http.Server, l net.Listener) error {
 	done := make(chan error, 1)
-	go func() { done <- server.Serve(l) }()
+	go func() {
+		if server.TLSConfig != nil {
+			done <- server.ServeTLS(l, "", "")
+			return
+		}
+		done <- server.Serve(l)
+	}()
 	select {
 	case err := <-done:
 		return err

@@ -105,19 +105,14 @@ func (m *Mesh) followSources(service *gateway.Service) {
 				enabled = append(enabled, src.Source)
 			}
 		}
-		if err := service.SetSources(edgeSources(enabled)); err != nil {
+		next, err := edgeSources(enabled)
+		if err == nil {
+			err = service.SetSources(next)
+		}
+		if err != nil {
 			m.tel.Logger.Error("the edge cannot take over the sources; those known before stay", "error", err)
 		}
 	})
-}
-
-// edgeSources is what the edge needs to know.
-func edgeSources(all []config.Source) []gateway.Source {
-	out := make([]gateway.Source, len(all))
-	for i, s := range all {
-		out[i] = gateway.Source{Name: s.Name, PerSecond: s.Rate.PerSecond, Burst: s.Rate.Burst}
-	}
-	return out
 }
 
 // checkSource says what connectors cannot work with in a source.

@@ -22,17 +22,24 @@ type Request struct {
 	Headers []*eventv1.Header
 	// Body is what came, after gzip.
 	Body []byte
-	// RemoteAddress is the peer's, without port.
+	// RemoteAddress is the client's, without port; empty: a trusted proxy did not say it.
 	RemoteAddress string
 	// ReceivedAt is when the headers had been read.
 	ReceivedAt time.Time
 }
 
 // NewRequest describes r, whose body was read already.
-func NewRequest(r *http.Request, body []byte, receivedAt time.Time) *Request {
+func NewRequest(r *http.Request, proxies *Proxies, body []byte, receivedAt time.Time) *Request {
+	address := host(r.RemoteAddr)
+	if len(proxies.Trusted) > 0 {
+		address = ""
+		if a := proxies.Address(r); a.IsValid() {
+			address = a.String()
+		}
+	}
 	return &Request{
 		Method: r.Method, URL: target(r), Headers: headerLines(r), Body: body,
-		RemoteAddress: host(r.RemoteAddr), ReceivedAt: receivedAt,
+		RemoteAddress: address, ReceivedAt: receivedAt,
 	}
 }
 

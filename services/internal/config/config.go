@@ -57,6 +57,12 @@ type HTTP struct {
 	MaxBodyBytes int64 `yaml:"max_body_bytes"`
 	// ReadTimeout bounds how long a request may take to arrive; 0: 30 s.
 	ReadTimeout time.Duration `yaml:"read_timeout"`
+	// TLS serves it over TLS; empty: plain HTTP, for a proxy in front.
+	TLS EdgeTLS `yaml:"tls"`
+	// TrustedProxies are the networks of the proxies in front, whose word on a client's address is believed.
+	TrustedProxies []string `yaml:"trusted_proxies"`
+	// ForwardedHeader is the one that they write: x-forwarded-for (default) or forwarded (RFC 7239). The other means nothing.
+	ForwardedHeader string `yaml:"forwarded_header"`
 }
 
 // Kafka is the log between the services.

@@ -17,6 +17,11 @@ type Source struct {
 	Unsigned bool `yaml:"unsigned"`
 	// PublicURL is the URL that the provider calls, for signatures that cover it.
 	PublicURL string `yaml:"public_url"`
+	// AllowFrom are the networks (203.0.113.0/24) and addresses that it takes deliveries from; empty: from everywhere.
+	AllowFrom []string `yaml:"allow_from"`
+	// ClientCertificates are names of which one has to stand in the sender's certificate (common name or alternative name); empty: it
+	// needs none. The edge itself has to serve TLS: http.tls.
+	ClientCertificates []string `yaml:"client_certificates"`
 	// Content says where a document's content comes from.
 	Content Content `yaml:"content"`
 	// Connector says how a known kind of source is asked for documents and changes.

@@ -135,6 +135,7 @@ func (c *checker) validate(cfg *Config) {
 	c.sequencer(cfg.Sequencer)
 	c.breaker("embedder.breaker", cfg.Embedder.Breaker)
 	c.verifier(cfg.Verifier)
+	c.edge(cfg)
 	c.services(cfg.Services)
 	c.mtls(cfg.MTLS)
 	names := map[string]bool{}
@@ -179,6 +180,7 @@ func (c *checker) source(path string, s *Source, names map[string]bool) {
 		}
 	}
 	c.httpURL(path+".public_url", s.PublicURL)
+	c.peers(path, s)
 	c.httpURL(path+".content.fetch", s.Content.Fetch)
 	c.httpURL(path+".poll.changes", s.Poll.Changes)
 	if s.Content.Fetch != "" && !strings.Contains(s.Content.Fetch, "{document_id}") {

@@ -99,6 +99,26 @@ func (s *Source) Server(protocols ...string) (*tls.Config, error) {
 	}, nil
 }
 
+// Edge is the configuration of a server that everybody may connect to. If there is a CA, a client may show a certificate, which must
+// then descend from it.
+func (s *Source) Edge(protocols ...string) (*tls.Config, error) {
+	if s.cert == nil {
+		return nil, errors.New("a server needs a certificate and its key")
+	}
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		NextProtos: protocols,
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+			cert, roots := s.current()
+			cfg := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: protocols, Certificates: []tls.Certificate{*cert}}
+			if roots != nil {
+				cfg.ClientAuth, cfg.ClientCAs = tls.VerifyClientCertIfGiven, roots
+			}
+			return cfg, nil
+		},
+	}, nil
+}
+
 // NotAfter is when our certificate ends; zero: there is none.
 func (s *Source) NotAfter() time.Time {
 	cert, _ := s.current()
