@@ -214,6 +214,25 @@ func TestWhatComesLateAboutADeletedContainerRaisesNobody(t *testing.T) {
 	}
 }
 
+func TestADocumentThatWasMovedAwayLivesAlthoughItsDeletionIsOnTheWay(t *testing.T) {
+	b := newBench(t, sequencer.Config{})
+	b.feed(b.event("d", created, monotonic, 1, "space"))
+	b.now = b.now.Add(time.Minute)
+	moved := b.event("d", updated, monotonic, 2, "other") // told late: after its old container was deleted
+	b.now = b.now.Add(time.Minute)
+	b.feed(b.event("space", subtree, monotonic, 1))
+	cascades := b.cascades()
+	if len(cascades) != 1 {
+		t.Fatalf("%d deletions are on the way", len(cascades))
+	}
+	if got := ids(b.feed(moved)); got != moved.GetId() {
+		t.Errorf("the move: %q passed", got)
+	}
+	if got := ids(b.feed(cascades...)); got != "" {
+		t.Errorf("the deletion of what it was moved out of: %q passed", got)
+	}
+}
+
 func TestWhatWaitsIsBoundedInTotal(t *testing.T) {
 	b := newBench(t, sequencer.Config{MaxHeldTotal: 3, MaxHeld: 2})
 	held := 0

@@ -32,6 +32,7 @@ func script(p profile, changes ...change) *world {
 // Histories that rapid found and shrank, each of which once ended wrong.
 func TestWhatOnceWentWrong(t *testing.T) {
 	containers := profile{order: "version", keyed: true, fetch: true, containers: true}
+	both := profile{order: "version", keyed: true, inline: true, fetch: true, skew: true, containers: true}
 	inline := profile{order: "contiguous", keyed: true, inline: true, containers: true}
 	seconds := profile{order: "second", keyed: true, fetch: true, containers: true}
 	ms := func(n int) time.Time { return noon.Add(time.Duration(n) * time.Millisecond) }
@@ -40,12 +41,12 @@ func TestWhatOnceWentWrong(t *testing.T) {
 		world *world
 		play  func(l *line)
 	}{
-		{"a poll brings back what a clock that is behind had buried", script(containers,
+		{"a poll brings back what a clock that is behind had buried", script(both,
 			change{document: "d", action: created, container: "space", content: "old", version: 1},
 			change{document: "space", action: subtree, version: 1},
 			change{document: "d", action: created, container: "space", content: "new", version: 2, node: 1}),
 			func(l *line) { l.world.skews[1] = -5 * time.Second; l.webhooks(0, 1, 2); l.pollIn(time.Minute) }},
-		{"an update of a document that lives again is no late one, even if its clock is behind", script(containers,
+		{"an update of a document that lives again is no late one, even if its clock is behind", script(both,
 			change{document: "d", action: created, container: "space", content: "1", version: 1},
 			change{document: "space", action: subtree, version: 1},
 			change{document: "d", action: created, container: "space", content: "2", version: 2},
