@@ -143,6 +143,7 @@ func (s *Service) Run(ctx context.Context) error {
 	var g errgroup.Group
 	g.Go(func() error { s.drain(ctx); return nil })
 	g.Go(func() error { s.payDebts(ctx); return nil })
+	g.Go(func() error { s.tellHeard(ctx); return nil })
 	err := g.Wait()
 	s.stop()
 	// The sheds of the last moment.

@@ -96,6 +96,9 @@ func (s *Service) receive(ctx context.Context, src *source, d *verifierv1.Verify
 		s.tel.Logger.WarnContext(ctx, "a delivery was sent away because the verifier did not answer; its sender will try again", "source", src.name, "error", err)
 		return unavailable("verifier_unavailable", problem.VerifierUnavailable, "The delivery could not be verified now. Send it again.")
 	}
+	if authentic(v) {
+		src.heard.Add(1)
+	}
 	switch v.GetVerdict() {
 	case verifierv1.Verdict_VERDICT_ACCEPTED, verifierv1.Verdict_VERDICT_QUARANTINED:
 		return s.accept(ctx, src, d, v)

@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
+	"sync/atomic"
 
 	"golang.org/x/time/rate"
 
@@ -25,6 +26,8 @@ type source struct {
 	name    string
 	limiter *rate.Limiter
 	burst   int
+	// heard counts what came from it since the reconciler was told.
+	heard atomic.Int64
 	// inner is what the generated handler sees of its requests.
 	inner *http.Request
 }

@@ -26,10 +26,15 @@ type debtHandler struct{ *Service }
 
 // Handle implements stage.Handler. A record that is no debt is dropped: there is nothing to pay.
 func (h debtHandler) Handle(ctx context.Context, tx Tx, b stage.Batch) (stage.Result, error) {
+	var heard []*eventv1.Debt
 	for _, rec := range b.Records {
 		d := &eventv1.Debt{}
 		if err := proto.Unmarshal(rec.Value, d); err != nil || d.GetSource() == "" {
 			h.deps.Telemetry.Logger.Error("a record of the debts' topic cannot be read", "partition", rec.Partition, "offset", rec.Offset)
+			continue
+		}
+		if d.GetHeard() > 0 {
+			heard = append(heard, d)
 			continue
 		}
 		if err := tx.AddDebt(ctx, d); err != nil {
@@ -37,6 +42,7 @@ func (h debtHandler) Handle(ctx context.Context, tx Tx, b stage.Batch) (stage.Re
 		}
 	}
 	return stage.Result{Committed: func() {
+		h.hear(context.WithoutCancel(ctx), heard)
 		select {
 		case h.wake <- struct{}{}:
 		default:

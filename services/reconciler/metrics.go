@@ -14,14 +14,16 @@ type meters struct {
 	produced   metric.Int64Counter
 	documents  metric.Int64Gauge
 	rightShare metric.Float64Gauge
+	silent     metric.Int64Gauge
 }
 
 func newMeters(m metric.Meter) (*meters, error) {
 	out := &meters{}
-	var errs [3]error
+	var errs [4]error
 	out.produced, errs[0] = m.Int64Counter("hookmesh.reconciler.produced", metric.WithDescription("Changes that polls, debts, sweeps and backfills put into the mesh, by source and origin."))
 	out.documents, errs[1] = m.Int64Gauge("hookmesh.reconciler.drift", metric.WithDescription("Documents at the last sweep, by source and kind: missing, extra, stale, withheld."))
 	out.rightShare, errs[2] = m.Float64Gauge("hookmesh.reconciler.right", metric.WithDescription("Share of a source's documents that were right at the last sweep, from 0 to 1."))
+	out.silent, errs[3] = m.Int64Gauge("hookmesh.reconciler.silent", metric.WithDescription("1 while a source's webhooks are silent against its own rhythm, 0 else, by source."))
 	return out, errors.Join(errs[:]...)
 }
 

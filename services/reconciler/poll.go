@@ -20,6 +20,7 @@ import (
 	"github.com/hookmesh/hookmesh/services/internal/events"
 	"github.com/hookmesh/hookmesh/services/internal/kafka"
 	"github.com/hookmesh/hookmesh/services/internal/stage"
+	"github.com/hookmesh/hookmesh/services/reconciler/rhythm"
 )
 
 // poller takes care of one source.
@@ -34,6 +35,10 @@ type poller struct {
 	paidAt time.Time
 	// kick wakes the loop of polls: a backfill was asked for, or webhooks have fallen silent.
 	kick chan struct{}
+
+	// listened is when the source's silence was judged last; judged is the verdict. They belong to the loop of polls.
+	listened time.Time
+	judged   rhythm.Verdict
 
 	mu      sync.Mutex
 	next    time.Time
@@ -57,6 +62,7 @@ func (p *poller) run(ctx context.Context) {
 	p.schedule(rand.N(min(p.src.Poll.Interval, firstPoll+time.Duration(len(p.pollers()))*perSource)))
 	retry, failures := firstRetry, 0
 	for ctx.Err() == nil {
+		p.listen(ctx)
 		fill, fresh, err := p.backfill(ctx)
 		switch {
 		case err != nil:
@@ -95,9 +101,13 @@ func (p *poller) pollNow(ctx context.Context, retry *time.Duration) {
 	*retry = min(2**retry, p.src.Poll.Interval)
 }
 
-// spread is the pause between two polls: the interval, give or take a tenth.
+// spread is the pause between two polls: the interval, give or take a tenth; a twelfth of it while webhooks are missed.
 func (p *poller) spread() time.Duration {
-	return p.src.Poll.Interval*9/10 + rand.N(p.src.Poll.Interval/5+1)
+	d := p.src.Poll.Interval
+	if p.judged != rhythm.Normal {
+		d = max(d/12, min(d, time.Minute))
+	}
+	return d*9/10 + rand.N(d/5+1)
 }
 
 func (p *poller) schedule(wait time.Duration) {
@@ -277,6 +287,15 @@ func (p *poller) status(ctx context.Context) (*reconcilerv1.SourceStatus, error)
 		if l.Name == sourceLease+p.src.Name {
 			st.HeldBy = l.Owner
 		}
+	}
+	r, err := p.rhythm(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !r.Last.IsZero() {
+		st.HeardAt = timestamppb.New(r.Last)
+		verdict, expected := r.Judge(p.deps.Now())
+		st.ExpectedWebhooks, st.Silent = expected, verdict == rhythm.Silent
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -9,6 +9,7 @@ import (
 	embedderv1 "github.com/hookmesh/hookmesh/gen/hookmesh/embedder/v1"
 	reconcilerv1 "github.com/hookmesh/hookmesh/gen/hookmesh/reconciler/v1"
 	"github.com/hookmesh/hookmesh/services/reconciler/alert"
+	"github.com/hookmesh/hookmesh/services/reconciler/rhythm"
 )
 
 const (
@@ -127,6 +128,13 @@ func (p *poller) conditions(ctx context.Context) (out []alert.Condition, err err
 	}
 	if late := p.src.Poll.Interval*5/2 + time.Minute; p.src.Lister != nil && !p.src.Disabled && !polled.IsZero() && now.Sub(polled) > late {
 		out = append(out, alert.Condition{Kind: "poll", Source: name, Text: fmt.Sprintf("It was last polled to its end at %s.", polled.UTC().Format(time.RFC3339))})
+	}
+	beat, err := p.rhythm(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if verdict, expected := beat.Judge(now); verdict == rhythm.Silent && !p.src.Disabled {
+		out = append(out, alert.Condition{Kind: "silent", Source: name, Text: fmt.Sprintf("No webhook came since %s; about %.0f were to be expected. It is polled more often meanwhile.", beat.Last.UTC().Format(time.RFC3339), expected)})
 	}
 	r, err := p.lastDrift(ctx)
 	if err != nil {

@@ -85,7 +85,8 @@ func (t tx) AddDebt(ctx context.Context, d *eventv1.Debt) error {
 	if err != nil {
 		return fmt.Errorf("encode debt: %w", err)
 	}
-	_, err = t.ExecContext(ctx, `INSERT INTO debts (source, document, debt) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET version = version + 1`, d.GetSource(), d.GetDocumentId(), raw)
+	_, err = t.ExecContext(ctx, `INSERT INTO debts (source, document, debt) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET version = version + 1, debt = CASE WHEN ? THEN excluded.debt ELSE debt END`,
+		d.GetSource(), d.GetDocumentId(), raw, d.GetReason() == "RESYNC") // it asks for more than the others
 	return err
 }
 

@@ -970,12 +970,15 @@ type Debt struct {
 	// Id of the document; empty: the whole source has to be polled.
 	DocumentId string `protobuf:"bytes,2,opt,name=document_id,json=documentId,proto3" json:"document_id,omitempty"`
 	// Why: GAP, SHED, STALE, SUSPICIOUS_ORDER, BREAKER_CLOSED, SPOOL_FULL, PULL_CHANGES (the source
-	// says that something changed), RESYNC (the source says that it lost track: all of it has to be read).
+	// says that something changed), RESYNC (the source says that it lost track: all of it has to be read), REPLAY (an operator's); or HEARD, see heard.
 	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
 	// When it was incurred.
 	IncurredAt *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=incurred_at,json=incurredAt,proto3" json:"incurred_at,omitempty"`
 	// The event that made it, if there is one.
-	EventId       string `protobuf:"bytes,5,opt,name=event_id,json=eventId,proto3" json:"event_id,omitempty"`
+	EventId string `protobuf:"bytes,5,opt,name=event_id,json=eventId,proto3" json:"event_id,omitempty"`
+	// More than 0: this is no debt. It tells that so many authentic deliveries came from the source until incurred_at, so that
+	// the reconciler learns the source's rhythm.
+	Heard         int64 `protobuf:"varint,6,opt,name=heard,proto3" json:"heard,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1043,6 +1046,13 @@ func (x *Debt) GetEventId() string {
 		return x.EventId
 	}
 	return ""
+}
+
+func (x *Debt) GetHeard() int64 {
+	if x != nil {
+		return x.Heard
+	}
+	return 0
 }
 
 var File_hookmesh_event_v1_event_proto protoreflect.FileDescriptor
@@ -1115,7 +1125,7 @@ const file_hookmesh_event_v1_event_proto_rawDesc = "" +
 	"\x06offset\x18\x0e \x01(\x03R\x06offset\x12\x19\n" +
 	"\btrace_id\x18\x0f \x01(\tR\atraceId\x12\x17\n" +
 	"\aspan_id\x18\x10 \x01(\tR\x06spanId\x121\n" +
-	"\x06change\x18\x11 \x01(\v2\x19.hookmesh.event.v1.ChangeR\x06change\"\xaf\x01\n" +
+	"\x06change\x18\x11 \x01(\v2\x19.hookmesh.event.v1.ChangeR\x06change\"\xc5\x01\n" +
 	"\x04Debt\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x1f\n" +
 	"\vdocument_id\x18\x02 \x01(\tR\n" +
@@ -1123,7 +1133,8 @@ const file_hookmesh_event_v1_event_proto_rawDesc = "" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12;\n" +
 	"\vincurred_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"incurredAt\x12\x19\n" +
-	"\bevent_id\x18\x05 \x01(\tR\aeventId*x\n" +
+	"\bevent_id\x18\x05 \x01(\tR\aeventId\x12\x14\n" +
+	"\x05heard\x18\x06 \x01(\x03R\x05heard*x\n" +
 	"\x06Action\x12\x16\n" +
 	"\x12ACTION_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eACTION_CREATED\x10\x01\x12\x12\n" +

@@ -428,7 +428,13 @@ type SourceStatus struct {
 	// Error of the last poll; empty if it went well.
 	Error string `protobuf:"bytes,7,opt,name=error,proto3" json:"error,omitempty"`
 	// The reconciler that takes care of the source; empty: none does at the moment.
-	HeldBy        string `protobuf:"bytes,8,opt,name=held_by,json=heldBy,proto3" json:"held_by,omitempty"`
+	HeldBy string `protobuf:"bytes,8,opt,name=held_by,json=heldBy,proto3" json:"held_by,omitempty"`
+	// When a webhook of the source was heard last, to the minute; absent: never.
+	HeardAt *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=heard_at,json=heardAt,proto3" json:"heard_at,omitempty"`
+	// How many webhooks were to be expected since then, by the source's own rhythm.
+	ExpectedWebhooks float64 `protobuf:"fixed64,10,opt,name=expected_webhooks,json=expectedWebhooks,proto3" json:"expected_webhooks,omitempty"`
+	// True: its silence is none of its habits.
+	Silent        bool `protobuf:"varint,11,opt,name=silent,proto3" json:"silent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -517,6 +523,27 @@ func (x *SourceStatus) GetHeldBy() string {
 		return x.HeldBy
 	}
 	return ""
+}
+
+func (x *SourceStatus) GetHeardAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.HeardAt
+	}
+	return nil
+}
+
+func (x *SourceStatus) GetExpectedWebhooks() float64 {
+	if x != nil {
+		return x.ExpectedWebhooks
+	}
+	return 0
+}
+
+func (x *SourceStatus) GetSilent() bool {
+	if x != nil {
+		return x.Silent
+	}
+	return false
 }
 
 // ListSourcesResponse holds the list.
@@ -2075,7 +2102,7 @@ const file_hookmesh_reconciler_v1_reconciler_proto_rawDesc = "" +
 	"\x12PollSourceResponse\x12\x16\n" +
 	"\x06listed\x18\x01 \x01(\x03R\x06listed\x12\x1a\n" +
 	"\bproduced\x18\x02 \x01(\x03R\bproduced\"\x14\n" +
-	"\x12ListSourcesRequest\"\x9e\x02\n" +
+	"\x12ListSourcesRequest\"\x9a\x03\n" +
 	"\fSourceStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06preset\x18\x02 \x01(\tR\x06preset\x127\n" +
@@ -2087,7 +2114,11 @@ const file_hookmesh_reconciler_v1_reconciler_proto_rawDesc = "" +
 	"\n" +
 	"paid_debts\x18\x06 \x01(\x03R\tpaidDebts\x12\x14\n" +
 	"\x05error\x18\a \x01(\tR\x05error\x12\x17\n" +
-	"\aheld_by\x18\b \x01(\tR\x06heldBy\"U\n" +
+	"\aheld_by\x18\b \x01(\tR\x06heldBy\x125\n" +
+	"\bheard_at\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\aheardAt\x12+\n" +
+	"\x11expected_webhooks\x18\n" +
+	" \x01(\x01R\x10expectedWebhooks\x12\x16\n" +
+	"\x06silent\x18\v \x01(\bR\x06silent\"U\n" +
 	"\x13ListSourcesResponse\x12>\n" +
 	"\asources\x18\x01 \x03(\v2$.hookmesh.reconciler.v1.SourceStatusR\asources\"\xba\x01\n" +
 	"\x16ListDeadLettersRequest\x12\x16\n" +
@@ -2286,57 +2317,58 @@ var file_hookmesh_reconciler_v1_reconciler_proto_goTypes = []any{
 var file_hookmesh_reconciler_v1_reconciler_proto_depIdxs = []int32{
 	31, // 0: hookmesh.reconciler.v1.SourceStatus.polled_at:type_name -> google.protobuf.Timestamp
 	31, // 1: hookmesh.reconciler.v1.SourceStatus.next_poll_at:type_name -> google.protobuf.Timestamp
-	7,  // 2: hookmesh.reconciler.v1.ListSourcesResponse.sources:type_name -> hookmesh.reconciler.v1.SourceStatus
-	10, // 3: hookmesh.reconciler.v1.ListDeadLettersRequest.filter:type_name -> hookmesh.reconciler.v1.DeadLetterFilter
-	0,  // 4: hookmesh.reconciler.v1.DeadLetterFilter.state:type_name -> hookmesh.reconciler.v1.DeadLetterState
-	31, // 5: hookmesh.reconciler.v1.DeadLetterFilter.failed_after:type_name -> google.protobuf.Timestamp
-	31, // 6: hookmesh.reconciler.v1.DeadLetterFilter.failed_before:type_name -> google.protobuf.Timestamp
-	0,  // 7: hookmesh.reconciler.v1.DeadLetterStatus.state:type_name -> hookmesh.reconciler.v1.DeadLetterState
-	31, // 8: hookmesh.reconciler.v1.DeadLetterStatus.resolved_at:type_name -> google.protobuf.Timestamp
-	32, // 9: hookmesh.reconciler.v1.ListDeadLettersResponse.dead_letters:type_name -> hookmesh.event.v1.DeadLetter
-	11, // 10: hookmesh.reconciler.v1.ListDeadLettersResponse.statuses:type_name -> hookmesh.reconciler.v1.DeadLetterStatus
-	32, // 11: hookmesh.reconciler.v1.GetDeadLetterResponse.dead_letter:type_name -> hookmesh.event.v1.DeadLetter
-	11, // 12: hookmesh.reconciler.v1.GetDeadLetterResponse.status:type_name -> hookmesh.reconciler.v1.DeadLetterStatus
-	10, // 13: hookmesh.reconciler.v1.ReplayDeadLettersRequest.filter:type_name -> hookmesh.reconciler.v1.DeadLetterFilter
-	1,  // 14: hookmesh.reconciler.v1.ReplayResult.action:type_name -> hookmesh.reconciler.v1.ReplayAction
-	16, // 15: hookmesh.reconciler.v1.ReplayDeadLettersResponse.results:type_name -> hookmesh.reconciler.v1.ReplayResult
-	10, // 16: hookmesh.reconciler.v1.DiscardDeadLettersRequest.filter:type_name -> hookmesh.reconciler.v1.DeadLetterFilter
-	25, // 17: hookmesh.reconciler.v1.SweepSourceResponse.report:type_name -> hookmesh.reconciler.v1.DriftReport
-	25, // 18: hookmesh.reconciler.v1.ListDriftResponse.reports:type_name -> hookmesh.reconciler.v1.DriftReport
-	2,  // 19: hookmesh.reconciler.v1.DriftSample.kind:type_name -> hookmesh.reconciler.v1.DriftKind
-	31, // 20: hookmesh.reconciler.v1.DriftReport.started_at:type_name -> google.protobuf.Timestamp
-	31, // 21: hookmesh.reconciler.v1.DriftReport.finished_at:type_name -> google.protobuf.Timestamp
-	24, // 22: hookmesh.reconciler.v1.DriftReport.samples:type_name -> hookmesh.reconciler.v1.DriftSample
-	30, // 23: hookmesh.reconciler.v1.StartBackfillResponse.backfill:type_name -> hookmesh.reconciler.v1.Backfill
-	30, // 24: hookmesh.reconciler.v1.GetBackfillResponse.backfill:type_name -> hookmesh.reconciler.v1.Backfill
-	3,  // 25: hookmesh.reconciler.v1.Backfill.state:type_name -> hookmesh.reconciler.v1.BackfillState
-	31, // 26: hookmesh.reconciler.v1.Backfill.started_at:type_name -> google.protobuf.Timestamp
-	31, // 27: hookmesh.reconciler.v1.Backfill.moved_at:type_name -> google.protobuf.Timestamp
-	4,  // 28: hookmesh.reconciler.v1.ReconcilerService.PollSource:input_type -> hookmesh.reconciler.v1.PollSourceRequest
-	6,  // 29: hookmesh.reconciler.v1.ReconcilerService.ListSources:input_type -> hookmesh.reconciler.v1.ListSourcesRequest
-	20, // 30: hookmesh.reconciler.v1.ReconcilerService.SweepSource:input_type -> hookmesh.reconciler.v1.SweepSourceRequest
-	22, // 31: hookmesh.reconciler.v1.ReconcilerService.ListDrift:input_type -> hookmesh.reconciler.v1.ListDriftRequest
-	26, // 32: hookmesh.reconciler.v1.ReconcilerService.StartBackfill:input_type -> hookmesh.reconciler.v1.StartBackfillRequest
-	28, // 33: hookmesh.reconciler.v1.ReconcilerService.GetBackfill:input_type -> hookmesh.reconciler.v1.GetBackfillRequest
-	9,  // 34: hookmesh.reconciler.v1.ReconcilerService.ListDeadLetters:input_type -> hookmesh.reconciler.v1.ListDeadLettersRequest
-	13, // 35: hookmesh.reconciler.v1.ReconcilerService.GetDeadLetter:input_type -> hookmesh.reconciler.v1.GetDeadLetterRequest
-	15, // 36: hookmesh.reconciler.v1.ReconcilerService.ReplayDeadLetters:input_type -> hookmesh.reconciler.v1.ReplayDeadLettersRequest
-	18, // 37: hookmesh.reconciler.v1.ReconcilerService.DiscardDeadLetters:input_type -> hookmesh.reconciler.v1.DiscardDeadLettersRequest
-	5,  // 38: hookmesh.reconciler.v1.ReconcilerService.PollSource:output_type -> hookmesh.reconciler.v1.PollSourceResponse
-	8,  // 39: hookmesh.reconciler.v1.ReconcilerService.ListSources:output_type -> hookmesh.reconciler.v1.ListSourcesResponse
-	21, // 40: hookmesh.reconciler.v1.ReconcilerService.SweepSource:output_type -> hookmesh.reconciler.v1.SweepSourceResponse
-	23, // 41: hookmesh.reconciler.v1.ReconcilerService.ListDrift:output_type -> hookmesh.reconciler.v1.ListDriftResponse
-	27, // 42: hookmesh.reconciler.v1.ReconcilerService.StartBackfill:output_type -> hookmesh.reconciler.v1.StartBackfillResponse
-	29, // 43: hookmesh.reconciler.v1.ReconcilerService.GetBackfill:output_type -> hookmesh.reconciler.v1.GetBackfillResponse
-	12, // 44: hookmesh.reconciler.v1.ReconcilerService.ListDeadLetters:output_type -> hookmesh.reconciler.v1.ListDeadLettersResponse
-	14, // 45: hookmesh.reconciler.v1.ReconcilerService.GetDeadLetter:output_type -> hookmesh.reconciler.v1.GetDeadLetterResponse
-	17, // 46: hookmesh.reconciler.v1.ReconcilerService.ReplayDeadLetters:output_type -> hookmesh.reconciler.v1.ReplayDeadLettersResponse
-	19, // 47: hookmesh.reconciler.v1.ReconcilerService.DiscardDeadLetters:output_type -> hookmesh.reconciler.v1.DiscardDeadLettersResponse
-	38, // [38:48] is the sub-list for method output_type
-	28, // [28:38] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	31, // 2: hookmesh.reconciler.v1.SourceStatus.heard_at:type_name -> google.protobuf.Timestamp
+	7,  // 3: hookmesh.reconciler.v1.ListSourcesResponse.sources:type_name -> hookmesh.reconciler.v1.SourceStatus
+	10, // 4: hookmesh.reconciler.v1.ListDeadLettersRequest.filter:type_name -> hookmesh.reconciler.v1.DeadLetterFilter
+	0,  // 5: hookmesh.reconciler.v1.DeadLetterFilter.state:type_name -> hookmesh.reconciler.v1.DeadLetterState
+	31, // 6: hookmesh.reconciler.v1.DeadLetterFilter.failed_after:type_name -> google.protobuf.Timestamp
+	31, // 7: hookmesh.reconciler.v1.DeadLetterFilter.failed_before:type_name -> google.protobuf.Timestamp
+	0,  // 8: hookmesh.reconciler.v1.DeadLetterStatus.state:type_name -> hookmesh.reconciler.v1.DeadLetterState
+	31, // 9: hookmesh.reconciler.v1.DeadLetterStatus.resolved_at:type_name -> google.protobuf.Timestamp
+	32, // 10: hookmesh.reconciler.v1.ListDeadLettersResponse.dead_letters:type_name -> hookmesh.event.v1.DeadLetter
+	11, // 11: hookmesh.reconciler.v1.ListDeadLettersResponse.statuses:type_name -> hookmesh.reconciler.v1.DeadLetterStatus
+	32, // 12: hookmesh.reconciler.v1.GetDeadLetterResponse.dead_letter:type_name -> hookmesh.event.v1.DeadLetter
+	11, // 13: hookmesh.reconciler.v1.GetDeadLetterResponse.status:type_name -> hookmesh.reconciler.v1.DeadLetterStatus
+	10, // 14: hookmesh.reconciler.v1.ReplayDeadLettersRequest.filter:type_name -> hookmesh.reconciler.v1.DeadLetterFilter
+	1,  // 15: hookmesh.reconciler.v1.ReplayResult.action:type_name -> hookmesh.reconciler.v1.ReplayAction
+	16, // 16: hookmesh.reconciler.v1.ReplayDeadLettersResponse.results:type_name -> hookmesh.reconciler.v1.ReplayResult
+	10, // 17: hookmesh.reconciler.v1.DiscardDeadLettersRequest.filter:type_name -> hookmesh.reconciler.v1.DeadLetterFilter
+	25, // 18: hookmesh.reconciler.v1.SweepSourceResponse.report:type_name -> hookmesh.reconciler.v1.DriftReport
+	25, // 19: hookmesh.reconciler.v1.ListDriftResponse.reports:type_name -> hookmesh.reconciler.v1.DriftReport
+	2,  // 20: hookmesh.reconciler.v1.DriftSample.kind:type_name -> hookmesh.reconciler.v1.DriftKind
+	31, // 21: hookmesh.reconciler.v1.DriftReport.started_at:type_name -> google.protobuf.Timestamp
+	31, // 22: hookmesh.reconciler.v1.DriftReport.finished_at:type_name -> google.protobuf.Timestamp
+	24, // 23: hookmesh.reconciler.v1.DriftReport.samples:type_name -> hookmesh.reconciler.v1.DriftSample
+	30, // 24: hookmesh.reconciler.v1.StartBackfillResponse.backfill:type_name -> hookmesh.reconciler.v1.Backfill
+	30, // 25: hookmesh.reconciler.v1.GetBackfillResponse.backfill:type_name -> hookmesh.reconciler.v1.Backfill
+	3,  // 26: hookmesh.reconciler.v1.Backfill.state:type_name -> hookmesh.reconciler.v1.BackfillState
+	31, // 27: hookmesh.reconciler.v1.Backfill.started_at:type_name -> google.protobuf.Timestamp
+	31, // 28: hookmesh.reconciler.v1.Backfill.moved_at:type_name -> google.protobuf.Timestamp
+	4,  // 29: hookmesh.reconciler.v1.ReconcilerService.PollSource:input_type -> hookmesh.reconciler.v1.PollSourceRequest
+	6,  // 30: hookmesh.reconciler.v1.ReconcilerService.ListSources:input_type -> hookmesh.reconciler.v1.ListSourcesRequest
+	20, // 31: hookmesh.reconciler.v1.ReconcilerService.SweepSource:input_type -> hookmesh.reconciler.v1.SweepSourceRequest
+	22, // 32: hookmesh.reconciler.v1.ReconcilerService.ListDrift:input_type -> hookmesh.reconciler.v1.ListDriftRequest
+	26, // 33: hookmesh.reconciler.v1.ReconcilerService.StartBackfill:input_type -> hookmesh.reconciler.v1.StartBackfillRequest
+	28, // 34: hookmesh.reconciler.v1.ReconcilerService.GetBackfill:input_type -> hookmesh.reconciler.v1.GetBackfillRequest
+	9,  // 35: hookmesh.reconciler.v1.ReconcilerService.ListDeadLetters:input_type -> hookmesh.reconciler.v1.ListDeadLettersRequest
+	13, // 36: hookmesh.reconciler.v1.ReconcilerService.GetDeadLetter:input_type -> hookmesh.reconciler.v1.GetDeadLetterRequest
+	15, // 37: hookmesh.reconciler.v1.ReconcilerService.ReplayDeadLetters:input_type -> hookmesh.reconciler.v1.ReplayDeadLettersRequest
+	18, // 38: hookmesh.reconciler.v1.ReconcilerService.DiscardDeadLetters:input_type -> hookmesh.reconciler.v1.DiscardDeadLettersRequest
+	5,  // 39: hookmesh.reconciler.v1.ReconcilerService.PollSource:output_type -> hookmesh.reconciler.v1.PollSourceResponse
+	8,  // 40: hookmesh.reconciler.v1.ReconcilerService.ListSources:output_type -> hookmesh.reconciler.v1.ListSourcesResponse
+	21, // 41: hookmesh.reconciler.v1.ReconcilerService.SweepSource:output_type -> hookmesh.reconciler.v1.SweepSourceResponse
+	23, // 42: hookmesh.reconciler.v1.ReconcilerService.ListDrift:output_type -> hookmesh.reconciler.v1.ListDriftResponse
+	27, // 43: hookmesh.reconciler.v1.ReconcilerService.StartBackfill:output_type -> hookmesh.reconciler.v1.StartBackfillResponse
+	29, // 44: hookmesh.reconciler.v1.ReconcilerService.GetBackfill:output_type -> hookmesh.reconciler.v1.GetBackfillResponse
+	12, // 45: hookmesh.reconciler.v1.ReconcilerService.ListDeadLetters:output_type -> hookmesh.reconciler.v1.ListDeadLettersResponse
+	14, // 46: hookmesh.reconciler.v1.ReconcilerService.GetDeadLetter:output_type -> hookmesh.reconciler.v1.GetDeadLetterResponse
+	17, // 47: hookmesh.reconciler.v1.ReconcilerService.ReplayDeadLetters:output_type -> hookmesh.reconciler.v1.ReplayDeadLettersResponse
+	19, // 48: hookmesh.reconciler.v1.ReconcilerService.DiscardDeadLetters:output_type -> hookmesh.reconciler.v1.DiscardDeadLettersResponse
+	39, // [39:49] is the sub-list for method output_type
+	29, // [29:39] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_hookmesh_reconciler_v1_reconciler_proto_init() }
