@@ -403,7 +403,7 @@ func (w *worker[T]) retry(ctx context.Context, what string, fn func() error) err
 			return nil
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case errors.Is(err, ErrFenced):
+		case errors.Is(err, ErrFenced), errors.Is(err, ErrUncertain):
 			return fmt.Errorf("%s %s/%d: %w", what, w.cfg.Topic, w.partition, err)
 		case isUnsure(err):
 			return err

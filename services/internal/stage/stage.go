@@ -24,6 +24,10 @@ import (
 // ErrFenced says that another instance has claimed the partition since. The loser drops its work and rejoins the group.
 var ErrFenced = errors.New("partition was claimed by another instance")
 
+// ErrUncertain says that a transaction may have been committed or not. Only a new claim can tell, so the partition is given
+// up and joined again.
+var ErrUncertain = errors.New("nobody knows whether the transaction was committed")
+
 // LinkHeader is the header that carries an output's link, "epoch:number".
 const LinkHeader = "hookmesh-link"
 
@@ -128,7 +132,8 @@ type Store[T any] interface {
 	// Claim takes a partition over: it raises the fence and returns the position and the outbox, in Seq order.
 	Claim(ctx context.Context, topic string, partition int) (Position, []Pending, error)
 	// Update runs decide inside a transaction and stores the Advance that it returns in the same transaction.
-	// It returns ErrFenced if the partition was claimed since, and decide's error as it is.
+	// It returns ErrFenced if the partition was claimed since, ErrUncertain if it cannot know whether it was committed, and
+	// decide's error as it is.
 	Update(ctx context.Context, decide func(ctx context.Context, tx T) (Advance, error)) error
 }
 
