@@ -9,4 +9,5 @@ if command -v "${CC:-cc}" >/dev/null 2>&1; then
 else
   echo "no C compiler: the tests run without the race detector"
 fi
+[ -n "${HOOKMESH_TEST_POSTGRES:-}" ] || echo "HOOKMESH_TEST_POSTGRES is not set: the stores over PostgreSQL are NOT tested here; make test-postgres tests them"
 exec go test "${race[@]}" -timeout 20m "$@" work
