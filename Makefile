@@ -90,6 +90,7 @@ sim: ## Simulate the pipeline under faults for SIMTIME (default 60s), or repeat 
 .PHONY: mutants
 mutants: ## Put each deliberate bug of mutants/ into a copy and see that the tests catch it (minutes)
 	./scripts/mutants.sh
+
 .PHONY: test-postgres
 test-postgres: ## The stores over a real PostgreSQL with pgvector (scripts/postgres.sh brings one)
 	cd services && ../scripts/postgres.sh go test -timeout 5m ./internal/postgres/... ./dedupe/pgstore
