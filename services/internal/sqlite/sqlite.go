@@ -98,6 +98,10 @@ func (db *DB) migrate(ctx context.Context, migrations []string) error {
 	}
 	for i := version; i < len(migrations); i++ {
 		err := db.InTx(ctx, func(tx *sql.Tx) error {
+			// Another process may have come first: only inside the transaction is the version certain.
+			if err := tx.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil || version > i {
+				return err
+			}
 			if _, err := tx.ExecContext(ctx, migrations[i]); err != nil {
 				return err
 			}
