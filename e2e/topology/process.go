@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -127,13 +128,17 @@ func (p *Process) End(sig syscall.Signal, patience time.Duration) time.Duration 
 	return time.Since(began)
 }
 
-// FreePort is an address on 127.0.0.1 that was free a moment ago.
+// FreePort is an address on 127.0.0.1 that was free a moment ago. It lies below the ports that the kernel gives to outgoing connections, one
+// of which could take it before it is used.
 func FreePort() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+	var err error
+	for range 100 {
+		var l net.Listener
+		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(10_000))); err == nil {
+			return l.Addr().String(), l.Close()
+		}
 	}
-	return l.Addr().String(), l.Close()
+	return "", err
 }
 
 // awaitPort waits until somebody listens.

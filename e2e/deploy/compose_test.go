@@ -1,0 +1,89 @@
+package deploy_test
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/compose-spec/compose-go/v2/cli"
+	"github.com/compose-spec/compose-go/v2/types"
+)
+
+func loadCompose(t *testing.T) *types.Project {
+	t.Helper()
+	opts, err := cli.NewProjectOptions([]string{filepath.Join(root, "docker-compose.yml")},
+		cli.WithName("hookmesh"), cli.WithEnv([]string{"DOCS_SECRET=x", "HOOKMESH_KEY=y"}), cli.WithResolvedPaths(true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	project, err := opts.LoadProject(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return project
+}
+
+func TestTheComposeFileLoadsAndIsWhole(t *testing.T) {
+	project := loadCompose(t)
+	for _, want := range []string{"proxy", "gateway-1", "gateway-2", "verifier", "dedupe", "sequencer", "embedder", "reconciler", "kafka-1", "kafka-2", "kafka-3",
+		"postgres", "collector", "jaeger", "prometheus", "grafana"} {
+		if _, err := project.GetService(want); err != nil {
+			t.Errorf("%v", err)
+		}
+	}
+	for name, service := range project.Services {
+		if service.Image == "" && service.Build == nil {
+			t.Errorf("%s has neither image nor build", name)
+		}
+		for _, v := range service.Volumes {
+			if v.Type != "bind" {
+				continue
+			}
+			if _, err := os.Stat(v.Source); err != nil {
+				t.Errorf("%s mounts what is not there: %v", name, err)
+			}
+		}
+		for _, p := range service.Ports {
+			if p.HostIP == "" && name != "proxy" {
+				t.Errorf("%s is published on every interface; only the proxy may be", name)
+			}
+		}
+		if strings.HasPrefix(name, "kafka-") && *service.Environment["KAFKA_MIN_INSYNC_REPLICAS"] != "2" {
+			t.Errorf("%s does not want two replicas in sync", name)
+		}
+		if service.Image == "hookmesh" && (!service.ReadOnly || !slices.Contains(service.CapDrop, "ALL")) {
+			t.Errorf("%s may write to its image or keeps capabilities", name)
+		}
+	}
+}
+
+// The configuration in the compose file is one that the program accepts, for the very services that are started.
+func TestTheComposeFilesConfigurationIsAccepted(t *testing.T) {
+	raw, err := os.ReadFile(filepath.Join(root, "deploy/hookmesh.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepted(t, string(raw))
+}
+
+func TestTheProxySendsWebhooksToTheGatewaysThatThereAre(t *testing.T) {
+	raw, err := os.ReadFile(filepath.Join(root, "deploy/caddy/Caddyfile"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	project := loadCompose(t)
+	upstreams := 0
+	for word := range strings.FieldsSeq(string(raw)) {
+		if name, ok := strings.CutSuffix(word, ":8080"); ok {
+			upstreams++
+			if _, err := project.GetService(name); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if upstreams != 2 {
+		t.Errorf("%d upstreams", upstreams)
+	}
+}
