@@ -15,7 +15,7 @@ func Check(src config.Source) iter.Seq2[string, error] {
 		if src.Preset == "" {
 			return
 		}
-		p, err := PresetNamed(src.Preset)
+		p, err := PresetIn(src.PresetsDir, src.Preset)
 		if err != nil {
 			yield("preset", err)
 			return

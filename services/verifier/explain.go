@@ -13,10 +13,12 @@ import (
 
 // Explanation is a judgement for people and scripts: what `hookmesh verify` prints.
 type Explanation struct {
-	Verdict  string           `json:"verdict"`
-	Code     string           `json:"code"`
-	Reason   string           `json:"reason"`
-	Events   []ExplainedEvent `json:"events"`
+	Verdict string           `json:"verdict"`
+	Code    string           `json:"code"`
+	Reason  string           `json:"reason"`
+	Events  []ExplainedEvent `json:"events"`
+	// Debts are what has to be fetched without the request saying what: PULL_CHANGES or RESYNC.
+	Debts    []string         `json:"debts,omitempty"`
 	Response *ExplainedAnswer `json:"response,omitempty"`
 }
 
@@ -39,7 +41,7 @@ type ExplainedAnswer struct {
 
 // Explain judges one request by exactly the verifier's code. A zero time leaves the freshness of timestamps unchecked.
 func Explain(src config.Source, req *verifierv1.VerifyRequest, at time.Time) (Explanation, error) {
-	all, err := presets.Load("")
+	all, err := presets.Load(src.PresetsDir)
 	if err != nil {
 		return Explanation{}, err
 	}
@@ -48,7 +50,11 @@ func Explain(src config.Source, req *verifierv1.VerifyRequest, at time.Time) (Ex
 		return Explanation{}, err
 	}
 	req.ReceivedAt = timestamppb.New(at)
-	res := compiled.judge(req, at, at.IsZero())
+	return explain(compiled.judge(req, at, at.IsZero())), nil
+}
+
+// explain shows a verdict to people.
+func explain(res *verifierv1.VerifyResponse) Explanation {
 	out := Explanation{Verdict: verdictName(res.GetVerdict()), Code: res.GetCode(), Reason: res.GetReason(), Events: []ExplainedEvent{}}
 	for _, ev := range res.GetEvents() {
 		e := ExplainedEvent{
@@ -60,11 +66,14 @@ func Explain(src config.Source, req *verifierv1.VerifyRequest, at time.Time) (Ex
 		}
 		out.Events = append(out.Events, e)
 	}
+	for _, d := range res.GetDebts() {
+		out.Debts = append(out.Debts, d.GetReason())
+	}
 	if r := res.GetResponse(); r != nil {
 		out.Response = &ExplainedAnswer{Status: int(r.GetStatus()), Headers: map[string]string{}, Body: string(r.GetBody())}
 		for _, h := range r.GetHeaders() {
 			out.Response.Headers[h.GetName()] = string(h.GetValue())
 		}
 	}
-	return out, nil
+	return out
 }

@@ -30,9 +30,21 @@ type Service struct {
 	keep     Keep // nil: secrets that providers hand over cannot be kept here
 }
 
+// Option changes what New makes.
+type Option func(*options)
+
+type options struct{ folder string }
+
+// PresetsFolder names a folder with presets of the user's own; empty: there is none.
+func PresetsFolder(folder string) Option { return func(o *options) { o.folder = folder } }
+
 // New checks the sources' configuration, all at once, and returns a verifier for them.
-func New(sources []config.Source, tel telemetry.Telemetry, now func() time.Time) (*Service, error) {
-	all, err := presets.Load("")
+func New(sources []config.Source, tel telemetry.Telemetry, now func() time.Time, opts ...Option) (*Service, error) {
+	var o options
+	for _, opt := range opts {
+		opt(&o)
+	}
+	all, err := presets.Load(o.folder)
 	if err != nil {
 		return nil, err
 	}
@@ -60,7 +72,7 @@ func OrderingOf(src config.Source) (string, error) {
 	if src.Ordering.Mode != "" {
 		return src.Ordering.Mode, nil
 	}
-	p, err := PresetNamed(src.Preset)
+	p, err := PresetIn(src.PresetsDir, src.Preset)
 	if err != nil {
 		return "", err
 	}
@@ -134,8 +146,11 @@ func verdictName(v verifierv1.Verdict) string {
 }
 
 // PresetNamed finds a preset that hookmesh knows.
-func PresetNamed(name string) (*preset.Preset, error) {
-	all, err := presets.Load("")
+func PresetNamed(name string) (*preset.Preset, error) { return PresetIn("", name) }
+
+// PresetIn finds a preset that hookmesh knows, or one in a folder of the user's own.
+func PresetIn(folder, name string) (*preset.Preset, error) {
+	all, err := presets.Load(folder)
 	if err != nil {
 		return nil, err
 	}

@@ -129,7 +129,7 @@ func serveHTTP(ctx context.Context, server *http.Server, l net.Listener) error {
 }
 
 func initVerifier(ctx context.Context, m *Mesh) error {
-	service, err := verifier.New(m.cfg.Sources, m.tel.Named("verifier"), m.opts.Now)
+	service, err := verifier.New(m.cfg.Sources, m.tel.Named("verifier"), m.opts.Now, verifier.PresetsFolder(m.cfg.PresetsDir))
 	if err != nil {
 		return err
 	}

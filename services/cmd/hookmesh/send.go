@@ -22,8 +22,8 @@ const secretVariable = "HOOKMESH_SECRET"
 
 // sender is what `send` is asked to do.
 type sender struct {
-	base, source, preset, file, secret, publicURL, config string
-	headers, settings                                     []string
+	base, source, preset, file, secret, publicURL, config, folder string
+	headers, settings                                             []string
 }
 
 func sendCommand() *cobra.Command {
@@ -47,6 +47,7 @@ func sendCommand() *cobra.Command {
 	f.StringArrayVar(&s.settings, "setting", nil, "name=value of the preset's settings")
 	f.StringVar(&s.file, "file", "-", "file with the payload; - is standard input")
 	f.StringVar(&s.publicURL, "public-url", "", "the URL that the signature covers, where it covers one")
+	f.StringVar(&s.folder, "presets-dir", "", "folder with presets of your own")
 	f.StringArrayVar(&s.headers, "header", nil, "'Name: value' to add, for example 'X-GitHub-Event: push'")
 	return cmd
 }
@@ -56,7 +57,7 @@ func (s *sender) run(cmd *cobra.Command) error {
 	if err != nil {
 		return usageError{err}
 	}
-	p, err := verifier.PresetNamed(s.preset)
+	p, err := verifier.PresetIn(s.folder, s.preset)
 	if err != nil {
 		return usageError{err}
 	}
@@ -137,6 +138,7 @@ func (s *sender) fromConfig(set map[string]string) error {
 			continue
 		}
 		def(&s.preset, src.Preset)
+		def(&s.folder, src.PresetsDir)
 		def(&s.publicURL, src.PublicURL)
 		for name, value := range src.Settings {
 			if _, ok := set[name]; !ok {

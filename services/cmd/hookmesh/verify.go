@@ -14,21 +14,20 @@ import (
 	verifierv1 "github.com/hookmesh/hookmesh/gen/hookmesh/verifier/v1"
 	"github.com/hookmesh/hookmesh/services/internal/config"
 	"github.com/hookmesh/hookmesh/services/verifier"
-	"github.com/hookmesh/hookmesh/services/verifier/presets"
 )
 
 func verifyCommand() *cobra.Command {
-	var preset, method, target, bodyFile, publicURL string
-	var secrets, headers, settings []string
+	var preset, method, target, bodyFile, publicURL, folder string
+	var secrets, kinds, headers, settings []string
 	var at int64
-	var anyTime bool
+	var anyTime, unsigned bool
 	cmd := &cobra.Command{
 		Use:   "verify --preset PRESET --secret SECRET --body FILE [--header 'Name: value']…",
 		Short: "Say why a webhook is accepted or refused, by exactly the verifier's code",
 		Long:  "Say why a webhook is accepted or refused, by exactly the verifier's code.\n\nExit code 0: authentic. 1: refused. 2: wrong use. A SECRET of @FILE is read from a file.",
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			src := config.Source{Name: "verify", Preset: preset, PublicURL: publicURL}
+			src := config.Source{Name: "verify", Preset: preset, PublicURL: publicURL, PresetsDir: folder, Unsigned: unsigned}
 			var err error
 			if src.Settings, err = pairs(settings, "=", "--setting"); err != nil {
 				return err
@@ -40,7 +39,17 @@ func verifyCommand() *cobra.Command {
 				}
 				src.Secrets = append(src.Secrets, config.Secret{Value: value})
 			}
-			if len(secrets) == 0 {
+			for _, s := range kinds {
+				kind, value, ok := strings.Cut(s, "=")
+				if !ok {
+					return usageError{fmt.Errorf("--secret-of %q is not KIND=SECRET", kind)}
+				}
+				if value, err = secretValue(value); err != nil {
+					return err
+				}
+				src.Secrets = append(src.Secrets, config.Secret{Value: value, Kind: kind})
+			}
+			if len(src.Secrets) == 0 && !unsigned {
 				return usageError{fmt.Errorf("--secret is missing")}
 			}
 			body, err := readFile(cmd, bodyFile)
@@ -81,6 +90,9 @@ func verifyCommand() *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&preset, "preset", "", "how the provider signs; `hookmesh presets` lists them")
 	f.StringArrayVar(&secrets, "secret", nil, "secret to try; may be given several times")
+	f.StringArrayVar(&kinds, "secret-of", nil, "KIND=SECRET, where the preset has several kinds; may be given several times")
+	f.BoolVar(&unsigned, "unsigned", false, "accept what nothing proves, as a source with unsigned: true does")
+	f.StringVar(&folder, "presets-dir", "", "folder with presets of your own")
 	f.StringArrayVar(&settings, "setting", nil, "name=value of the preset's settings")
 	f.StringVar(&method, "method", "POST", "HTTP method")
 	f.StringVar(&target, "url", "/", "request target or URL that was called")
@@ -131,24 +143,4 @@ func pairs(in []string, sep, flag string) (map[string]string, error) {
 		out[k] = v
 	}
 	return out, nil
-}
-
-func presetsCommand() *cobra.Command {
-	return &cobra.Command{
-		Use: "presets", Short: "List the providers that hookmesh knows", Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			all, err := presets.Load("")
-			if err != nil {
-				return err
-			}
-			for _, name := range all.Names() {
-				p, err := all.Get(name)
-				if err != nil {
-					return err
-				}
-				_, _ = fmt.Fprintf(cmd.OutOrStdout(), "%-20s %-12s %s\n", name, p.Confidence, p.Description)
-			}
-			return nil
-		},
-	}
 }

@@ -39,6 +39,8 @@ type Config struct {
 	// Services says where the services are that do not run in this process: host:port, a DNS name with several addresses, or several of
 	// them with commas between. Calls are spread over all.
 	Services map[string]string `yaml:"services"`
+	// PresetsDir is a folder with presets of your own (*.yaml); empty: none. docs/presets.md says how they are written.
+	PresetsDir string `yaml:"presets_dir"`
 	// Sources are the places where people write.
 	Sources []Source `yaml:"sources"`
 }
@@ -184,6 +186,7 @@ func (c *Config) complete() {
 	c.Embedder.Breaker.complete()
 	for i := range c.Sources {
 		c.Sources[i].complete()
+		c.Sources[i].PresetsDir = c.PresetsDir
 		c.Sources[i].Retry.complete(c.Embedder.Tries)
 	}
 }

@@ -8,6 +8,8 @@ type Source struct {
 	Name string `yaml:"name"`
 	// Preset names how the provider signs and what its payloads say: github, confluence, slack, standard-webhooks, generic-hmac.
 	Preset string `yaml:"preset"`
+	// PresetsDir is that of the whole configuration.
+	PresetsDir string `yaml:"-"`
 	// Settings fills the preset's parameters (the header of generic-hmac, say). Unknown ones are refused.
 	Settings map[string]string `yaml:"settings"`
 	// Secrets are tried in their order; several are valid at once during a rotation.

@@ -46,7 +46,7 @@ var builtin = sync.OnceValues(func() (map[string]*preset.Preset, error) {
 // Set is a collection of presets. Each is compiled once for all sources that use it in the same way.
 type Set struct {
 	byName   map[string]*preset.Preset
-	own      map[string]bool
+	own      map[string]string // the user's own, with their files
 	mu       sync.Mutex
 	compiled map[string]*preset.Compiled
 }
@@ -58,7 +58,7 @@ func Load(folder string) (*Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Set{byName: maps.Clone(known), own: map[string]bool{}, compiled: map[string]*preset.Compiled{}}
+	s := &Set{byName: maps.Clone(known), own: map[string]string{}, compiled: map[string]*preset.Compiled{}}
 	if folder == "" {
 		return s, nil
 	}
@@ -96,7 +96,7 @@ func (s *Set) add(name string) error {
 	if _, err := p.Ready(nil, preset.Overrides{}); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	s.byName[p.Name], s.own[p.Name] = p, true
+	s.byName[p.Name], s.own[p.Name] = p, name
 	return nil
 }
 
@@ -104,7 +104,18 @@ func (s *Set) add(name string) error {
 func (s *Set) Names() []string { return slices.Sorted(maps.Keys(s.byName)) }
 
 // Own says whether a preset comes from the user's folder.
-func (s *Set) Own(name string) bool { return s.own[name] }
+func (s *Set) Own(name string) bool { return s.own[name] != "" }
+
+// Source is the text of a preset.
+func (s *Set) Source(name string) ([]byte, error) {
+	if _, err := s.Get(name); err != nil {
+		return nil, err
+	}
+	if file := s.own[name]; file != "" {
+		return os.ReadFile(file)
+	}
+	return files.ReadFile(name + ".yaml")
+}
 
 // Get finds a preset.
 func (s *Set) Get(name string) (*preset.Preset, error) {
@@ -135,4 +146,12 @@ func (s *Set) Compile(name string, settings map[string]string, o preset.Override
 	}
 	s.compiled[string(key)] = c
 	return c, nil
+}
+
+// With returns a set that holds one preset alone, which may have any name.
+func With(p *preset.Preset) (*Set, error) {
+	if _, err := p.Ready(nil, preset.Overrides{}); err != nil {
+		return nil, err
+	}
+	return &Set{byName: map[string]*preset.Preset{p.Name: p}, own: map[string]string{}, compiled: map[string]*preset.Compiled{}}, nil
 }
