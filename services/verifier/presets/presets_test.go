@@ -110,3 +110,19 @@ func TestAUsersOwnPresetsComeFromAFolder(t *testing.T) {
 		t.Error("a folder that is not there was taken for an empty one")
 	}
 }
+
+func TestTheExampleInTheDocumentationIsRight(t *testing.T) {
+	page, err := os.ReadFile("../../../docs/presets.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, example, _ := strings.Cut(string(page), "```yaml\n")
+	example, _, _ = strings.Cut(example, "```")
+	p, err := preset.Parse([]byte(example))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, problem := range p.Lint() {
+		t.Error(problem)
+	}
+}
