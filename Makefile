@@ -69,6 +69,14 @@ scenarios: ## Failures from the field against the built program, as a table (abo
 bench: build ## Throughput, latency, memory and size, as ratios to a baseline in the same run
 	cd e2e && go test -run '^$$' -bench 'Durable202|WebhookToSearchable|Start' -benchtime 1x -timeout 30m ./bench/...
 
+.PHONY: bench-sweep
+bench-sweep: ## Compare SWEEP_DOCUMENTS (default 1,000,000) of a source with as many known ones: time and memory
+	cd services && go test ./wiring -run '^$$' -bench Sweep -benchtime 1x -timeout 20m
+
+.PHONY: bench-backfill
+bench-backfill: ## Fill a new source of BACKFILL_PAGES (default 100,000) with a model that costs nothing: pages/s, and live events beside it
+	cd e2e && go test -tags scenarios -run '^$$' -bench Backfill -benchtime 1x -timeout 40m ./scenarios
+
 .PHONY: bench-memory
 bench-memory: ## Memory under MEMORY_TIME (default 60m) of edits: does it grow?
 	cd e2e && MEMORY_TIME=$${MEMORY_TIME:-60m} go test -run '^$$' -bench Memory -benchtime 1x -timeout 3h ./bench/...

@@ -52,7 +52,7 @@ type setup struct {
 
 // world is one scenario's world: the program, the wiki, and what is between them.
 type world struct {
-	*testing.T
+	testing.TB
 	mesh   *mesh.Mesh
 	wiki   *wiki
 	model  *model
@@ -63,7 +63,7 @@ type world struct {
 }
 
 func newWorld(t *testing.T, s setup) *world {
-	w := &world{T: t, wiki: newWiki(t), grpc: freePort(t), rotationEnd: time.Now().Add(6 * time.Second)}
+	w := &world{TB: t, wiki: newWiki(t), grpc: freePort(t), rotationEnd: time.Now().Add(6 * time.Second)}
 	s.secrets = strings.ReplaceAll(s.secrets, "${ROTATION_END}", w.rotationEnd.UTC().Format(time.RFC3339Nano))
 	w.mesh = &mesh.Mesh{TB: t, Dir: t.TempDir(), HTTP: "http://" + freePort(t), Admin: "http://" + freePort(t)}
 	top := append([]string{

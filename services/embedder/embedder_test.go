@@ -423,3 +423,23 @@ func TestAChangeThatComesTwiceKeepsItsRecord(t *testing.T) {
 		}
 	}
 }
+
+// A webhook that comes while a backfill goes on is worked on before what the backfill brought.
+func TestLiveEventsGoBeforeABackfill(t *testing.T) {
+	b := newBench(t, t.TempDir(), config.Content{})
+	defer func() { _ = b.store.Close() }()
+	born := func(doc string, origin eventv1.Origin) *eventv1.Change {
+		c := change(doc, 1, up, "text")
+		c.Event.Origin = origin
+		return c
+	}
+	b.feed(t, born("filled-1", eventv1.Origin_ORIGIN_POLL), born("filled-2", eventv1.Origin_ORIGIN_POLL), born("missed", eventv1.Origin_ORIGIN_DEBT))
+	b.wait(time.Minute)
+	b.feed(t, born("live", eventv1.Origin_ORIGIN_WEBHOOK))
+	for _, want := range []string{"live", "missed", "filled-1"} {
+		job, err := b.store.Take(t.Context(), b.now(), time.Hour, nil)
+		if err != nil || job == nil || job.DocumentID != want {
+			t.Fatalf("%v, %v, want %s", job, err, want)
+		}
+	}
+}

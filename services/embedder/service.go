@@ -18,6 +18,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	embedderv1 "github.com/hookmesh/hookmesh/gen/hookmesh/embedder/v1"
+	eventv1 "github.com/hookmesh/hookmesh/gen/hookmesh/event/v1"
 	"github.com/hookmesh/hookmesh/services/connector"
 	"github.com/hookmesh/hookmesh/services/embedder/embedding"
 	"github.com/hookmesh/hookmesh/services/internal/events"
@@ -138,7 +139,7 @@ func (s *Service) Handle(ctx context.Context, tx Tx, b stage.Batch) (stage.Resul
 		var headers []stage.Header
 		stage.Inject(rec.Context, &headers)
 		id := change.GetEvent().GetId()
-		superseded, stale, err := tx.Enqueue(ctx, change, headers, b.Now)
+		superseded, stale, err := tx.Enqueue(ctx, change, headers, b.Now.Add(-headStart[change.GetEvent().GetOrigin()]))
 		if err != nil {
 			return res, fmt.Errorf("enqueue event %s: %w", id, err)
 		}
@@ -160,6 +161,12 @@ func (s *Service) Handle(ctx context.Context, tx Tx, b stage.Batch) (stage.Resul
 		}
 	}
 	return res, tx.Expire(ctx, b.Now.Add(-retention), 1000)
+}
+
+// headStart is by how much a change is due before others that came at the same time: somebody waits for what a webhook tells, and
+// what was missed comes before what a poll or a backfill brings. It is bounded, so that nothing waits for ever.
+var headStart = map[eventv1.Origin]time.Duration{
+	eventv1.Origin_ORIGIN_WEBHOOK: 10 * time.Minute, eventv1.Origin_ORIGIN_REPLAY: 10 * time.Minute, eventv1.Origin_ORIGIN_DEBT: 5 * time.Minute,
 }
 
 // Gate blocks while too much work waits, so that the backlog stays in Kafka. Documents of a source that is left alone do not
