@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 
 	"github.com/hookmesh/hookmesh/e2e/mesh"
+	"github.com/hookmesh/hookmesh/e2e/topology"
 )
 
 // Every metric in a dashboard or an alert is one that a running program exports after it has had something to do.
@@ -108,6 +109,10 @@ func exportedMetrics(t *testing.T) map[string]bool {
 		_, _ = fmt.Fprint(w, `{"changes": [{"id": "p", "version": 1, "updated_at": 1}], "next_cursor": "1", "has_more": false}`)
 	}))
 	defer list.Close()
+	dir := t.TempDir()
+	if err := topology.WriteCertificate(dir); err != nil {
+		t.Fatal(err)
+	}
 	m := mesh.Start(t, fmt.Sprintf(`  - name: polled
     preset: generic-hmac
     secrets: [{value: x}]
@@ -118,7 +123,8 @@ func exportedMetrics(t *testing.T) map[string]bool {
     secrets: [{value: %[2]s}]
     content: {inline: content}
     rate: {per_second: 0.001, burst: 1}
-`, list.URL, mesh.Secret))
+mtls: {ca_file: %[3]s/cert.pem, cert_file: %[3]s/cert.pem, key_file: %[3]s/key.pem}
+`, list.URL, mesh.Secret, dir))
 	body := []byte(`{"document_id":"d","event_id":"e","action":"created","sequence":1,"title":"T","content":"C"}`)
 	for range 3 {
 		if _, _, err := m.SendTo("slow", body, mesh.Sign(body)); err != nil {

@@ -56,6 +56,8 @@ var fires = map[string]string{
 	"HookmeshJobsRetrying":      `hookmesh_embedder_jobs{state="retrying"} 200x60`,
 	"HookmeshPollOverdue":       `hookmesh_reconciler_poll_age_seconds{source="s"} 50000x60`,
 	"HookmeshDrift":             `hookmesh_reconciler_right{source="s"} 0.9x60`,
+	"HookmeshClockWrong":        `hookmesh_verifier_clock_ours_seconds{instance="i"} -60x60`,
+	"HookmeshCertificateEnds":   `hookmesh_tls_certificate_remaining_seconds{instance="i"} 3600x60`,
 	"HookmeshOldSecretInUse":    `hookmesh_verifier_secret_used_total{source="s",secret="1"} 0+1x60`,
 }
 
@@ -89,6 +91,8 @@ const healthy = `up{job="hookmesh",instance="i"} 1x60
 	hookmesh_reconciler_poll_age_seconds{source="s"} 3600x60
 	hookmesh_reconciler_right{source="s"} 1x60
 	hookmesh_embedder_breaker_open{endpoint=""} 0x60
+	hookmesh_verifier_clock_ours_seconds{instance="i"} 0x60
+	hookmesh_tls_certificate_remaining_seconds{instance="i"} 2592000x60
 	hookmesh_embedder_jobs{state="retrying"} 1x60`
 
 func TestEveryAlertFiresWhenItShouldAndHasARunbook(t *testing.T) {
