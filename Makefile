@@ -104,6 +104,10 @@ mutants: ## Put each deliberate bug of mutants/ into a copy and see that the tes
 test-postgres: ## The stores over a real PostgreSQL with pgvector (scripts/postgres.sh brings one)
 	cd services && ../scripts/postgres.sh go test -timeout 5m ./internal/postgres/... ./dedupe/pgstore
 
+.PHONY: sdks
+sdks: ## Let the providers' own libraries sign deliveries (installs them from npm into a temporary directory)
+	cd e2e && HOOKMESH_SDKS=1 go test -count=1 -timeout 5m ./sdks
+
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for FUZZTIME (default 10s) each
 	./scripts/fuzz.sh $(FUZZTIME)
