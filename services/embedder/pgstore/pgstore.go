@@ -1,0 +1,218 @@
+// Package pgstore is the embedder's store in production: documents, chunks, vectors (pgvector), words and jobs in one schema,
+// shared by all replicas.
+package pgstore
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	embedderv1 "github.com/hookmesh/hookmesh/gen/hookmesh/embedder/v1"
+	eventv1 "github.com/hookmesh/hookmesh/gen/hookmesh/event/v1"
+	"github.com/hookmesh/hookmesh/services/embedder"
+	"github.com/hookmesh/hookmesh/services/internal/postgres"
+)
+
+// Store is embedder.Store over PostgreSQL.
+type Store struct {
+	*postgres.StageStore[embedder.Tx]
+	db *postgres.DB
+
+	mu sync.Mutex
+	// indexed are the dimensions that have a vector index.
+	indexed map[int]bool
+}
+
+// Open connects; the schema must have been migrated.
+func Open(ctx context.Context, dsn string, schema postgres.Schema) (*Store, error) {
+	db, err := postgres.Open(ctx, dsn, schema)
+	if err != nil {
+		return nil, err
+	}
+	return &Store{StageStore: postgres.NewStageStore(db, func(t pgx.Tx) embedder.Tx { return &tx{Tx: t} }), db: db, indexed: map[int]bool{}}, nil
+}
+
+// Close closes the connections.
+func (s *Store) Close() error { s.db.Close(); return nil }
+
+// row reads one row; found is false if there is none.
+func (s *Store) row(ctx context.Context, into []any, query string, args ...any) (found bool, err error) {
+	err = s.db.Retry(ctx, func() error { return s.db.Pool.QueryRow(ctx, query, args...).Scan(into...) })
+	if errors.Is(err, pgx.ErrNoRows) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// collect reads all rows.
+func collect[T any](ctx context.Context, s *Store, scan func(pgx.CollectableRow) (T, error), query string, args ...any) (all []T, err error) {
+	err = s.db.Retry(ctx, func() error {
+		rows, err := s.db.Pool.Query(ctx, query, args...)
+		if err != nil {
+			return err
+		}
+		all, err = pgx.CollectRows(rows, scan)
+		return err
+	})
+	return all, err
+}
+
+// clean makes a text that PostgreSQL can hold.
+func clean(s string) string { return strings.ReplaceAll(s, "\x00", "\uFFFD") }
+
+// Take implements embedder.Store. Several workers take side by side: none waits for a job that another one is taking.
+func (s *Store) Take(ctx context.Context, now time.Time, lease time.Duration, except []string) (*embedder.Job, error) {
+	job := &embedder.Job{Change: &eventv1.Change{}}
+	var document, raw, headers []byte
+	found, err := s.row(ctx, []any{&job.Source, &document, &raw, &headers, &job.Attempts, &job.Claim}, `UPDATE jobs SET due = $1, claim = claim + 1
+		WHERE (source, document) = (SELECT source, document FROM jobs WHERE due <= $2 AND NOT source = ANY($3) ORDER BY due LIMIT 1 FOR UPDATE SKIP LOCKED)
+		RETURNING source, document, change, headers, attempts, claim`, now.Add(lease).UnixMicro(), now.UnixMicro(), some(except))
+	if err != nil || !found {
+		return nil, err
+	}
+	job.DocumentID = string(document)
+	if err := proto.Unmarshal(raw, job.Change); err != nil {
+		return nil, fmt.Errorf("decode change: %w", err)
+	}
+	return job, json.Unmarshal(headers, &job.Headers)
+}
+
+// some makes an empty array of none: with null, nothing would be found.
+func some(list []string) []string {
+	if list == nil {
+		return []string{}
+	}
+	return list
+}
+
+// mine selects the job as its worker took it. Claims begin anew with every job of a document, so the revision tells jobs apart.
+const mine = `source = $1 AND document = $2 AND claim = $3 AND revision = $4`
+
+func jobArgs(job *embedder.Job, more ...any) []any {
+	return append([]any{job.Source, []byte(job.DocumentID), job.Claim, job.Change.GetRevision()}, more...)
+}
+
+// change runs a statement about a job; ErrSuperseded: the job is no longer the caller's. A statement whose first run was
+// committed without us knowing says so too, which only means that the work is done.
+func (s *Store) change(ctx context.Context, query string, args ...any) error {
+	return s.db.Retry(ctx, func() error {
+		tag, err := s.db.Pool.Exec(ctx, query, args...)
+		if err == nil && tag.RowsAffected() == 0 {
+			err = embedder.ErrSuperseded
+		}
+		return err
+	})
+}
+
+// Renew implements embedder.Store.
+func (s *Store) Renew(ctx context.Context, job *embedder.Job, until time.Time) error {
+	return s.change(ctx, `UPDATE jobs SET due = $5 WHERE `+mine, jobArgs(job, until.UnixMicro())...)
+}
+
+// Retry implements embedder.Store.
+func (s *Store) Retry(ctx context.Context, job *embedder.Job, at time.Time, counts bool, cause string, _ time.Time) error {
+	n := 0
+	if counts {
+		n = 1
+	}
+	return s.change(ctx, `WITH job AS (UPDATE jobs SET due = $5, attempts = attempts + $6 WHERE `+mine+` RETURNING 1)
+		UPDATE documents SET error = $7 WHERE source = $1 AND document = $2 AND EXISTS (SELECT 1 FROM job)`, jobArgs(job, at.UnixMicro(), n, clean(cause))...)
+}
+
+// NextDue implements embedder.Store.
+func (s *Store) NextDue(ctx context.Context, except []string) (time.Time, error) {
+	var due int64
+	found, err := s.row(ctx, []any{&due}, `SELECT due FROM jobs WHERE NOT source = ANY($1) ORDER BY due LIMIT 1`, some(except))
+	if err != nil || !found {
+		return time.Time{}, err
+	}
+	return time.UnixMicro(due), nil
+}
+
+// Backlog implements embedder.Store.
+func (s *Store) Backlog(ctx context.Context, limit int64, except []string) (bool, error) {
+	var n int64
+	_, err := s.row(ctx, []any{&n}, `SELECT count(*) FROM (SELECT 1 FROM jobs WHERE NOT source = ANY($1) LIMIT $2) j`, some(except), limit)
+	return n >= limit, err
+}
+
+// Event implements embedder.Store.
+func (s *Store) Event(ctx context.Context, id string) (*embedderv1.EventRecord, error) {
+	var raw []byte
+	found, err := s.row(ctx, []any{&raw}, `SELECT record FROM events WHERE id = $1`, id)
+	if err == nil && !found {
+		err = embedder.ErrNotFound
+	}
+	if err != nil {
+		return nil, err
+	}
+	r := &embedderv1.EventRecord{}
+	return r, proto.Unmarshal(raw, r)
+}
+
+const documentColumns = `source, document, title, url, version, revision, state, updated, event, error, coalesce(encode(text_hash, 'hex'), ''),
+	(SELECT count(*) FROM chunks WHERE doc = documents.id), id`
+
+// known is a document with its row number.
+type known struct {
+	*embedderv1.Document
+	id int64
+}
+
+func scanDocument(row pgx.CollectableRow) (known, error) {
+	d := known{Document: &embedderv1.Document{}}
+	var document []byte
+	var state int32
+	var updated int64
+	err := row.Scan(&d.Source, &document, &d.Title, &d.Url, &d.Version, &d.Revision, &state, &updated, &d.EventId, &d.Error, &d.ContentHash, &d.Chunks, &d.id)
+	d.DocumentId, d.State = string(document), embedderv1.DocumentState(state)
+	if updated != 0 {
+		d.UpdatedAt = timestamppb.New(time.UnixMicro(updated))
+	}
+	return d, err
+}
+
+// GetDocument implements embedder.Store.
+func (s *Store) GetDocument(ctx context.Context, source, document string, chunks bool) (*embedderv1.Document, []*embedderv1.Chunk, error) {
+	found, err := collect(ctx, s, scanDocument, `SELECT `+documentColumns+` FROM documents WHERE source = $1 AND document = $2`, source, []byte(document))
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(found) == 0 {
+		return nil, nil, embedder.ErrNotFound
+	}
+	if !chunks {
+		return found[0].Document, nil, nil
+	}
+	out, err := collect(ctx, s, func(row pgx.CollectableRow) (*embedderv1.Chunk, error) {
+		c := &embedderv1.Chunk{}
+		return c, row.Scan(&c.Ordinal, &c.HeadingPath, &c.Text)
+	}, `SELECT ordinal, path, text FROM chunks WHERE doc = $1 ORDER BY ordinal`, found[0].id)
+	return found[0].Document, out, err
+}
+
+// ListDocuments implements embedder.Store.
+func (s *Store) ListDocuments(ctx context.Context, source, afterSource, afterID string, limit int) ([]*embedderv1.Document, error) {
+	found, err := collect(ctx, s, scanDocument, `SELECT `+documentColumns+` FROM documents WHERE (source, document) > ($1, $2) AND ($3 = '' OR source = $3) ORDER BY source, document LIMIT $4`,
+		afterSource, []byte(afterID), source, limit)
+	var out []*embedderv1.Document
+	for _, d := range found {
+		out = append(out, d.Document)
+	}
+	return out, err
+}
+
+// Status implements embedder.Store.
+func (s *Store) Status(ctx context.Context) (pending, retrying, documents, chunks int64, err error) {
+	_, err = s.row(ctx, []any{&pending, &retrying, &documents, &chunks}, `SELECT (SELECT count(*) FROM jobs WHERE attempts = 0), (SELECT count(*) FROM jobs WHERE attempts > 0),
+		(SELECT count(*) FROM documents WHERE state = $1), (SELECT count(*) FROM chunks)`, int32(embedderv1.DocumentState_DOCUMENT_STATE_CURRENT))
+	return pending, retrying, documents, chunks, err
+}

@@ -1,0 +1,61 @@
+package pgstore
+
+import "github.com/hookmesh/hookmesh/services/internal/postgres"
+
+// Schema is the embedder's part of the database. Document ids are bytes, because an id may hold what a text of PostgreSQL
+// cannot. Times are microseconds. A chunk is known by its hash and, if its text stands in the document several times, by
+// which copy it is: a chunk that stays keeps its row, and its place in the vector index. The extension vector (pgvector 0.8)
+// must be installed on the server.
+func Schema() postgres.Schema {
+	return postgres.Schema{Name: "hookmesh_embedder", Migrations: []string{postgres.StageSchema, `
+CREATE EXTENSION IF NOT EXISTS vector WITH SCHEMA public;
+CREATE TABLE documents (
+	id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	source    text   COLLATE "C" NOT NULL,
+	document  bytea  NOT NULL,
+	revision  bigint NOT NULL DEFAULT 0,
+	state     int    NOT NULL,
+	title     text   NOT NULL DEFAULT '',
+	url       text   NOT NULL DEFAULT '',
+	version   text   NOT NULL DEFAULT '',
+	event     text   NOT NULL DEFAULT '',
+	text_hash bytea,
+	model     text   NOT NULL DEFAULT '',
+	error     text   NOT NULL DEFAULT '',
+	updated   bigint NOT NULL DEFAULT 0,
+	UNIQUE (source, document)
+);
+CREATE TABLE chunks (
+	id      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	doc     bigint NOT NULL REFERENCES documents (id),
+	source  text   COLLATE "C" NOT NULL, -- of the document, for filtered searches
+	hash    bytea  NOT NULL,
+	copy    int    NOT NULL,
+	ordinal int    NOT NULL,
+	path    jsonb  NOT NULL,
+	text    text   NOT NULL,
+	words   tsvector NOT NULL,
+	vector  public.vector NOT NULL,
+	UNIQUE (doc, hash, copy)
+);
+CREATE INDEX chunks_words ON chunks USING gin (words);
+CREATE TABLE jobs (
+	source   text   COLLATE "C" NOT NULL,
+	document bytea  NOT NULL,
+	revision bigint NOT NULL,
+	event    text   NOT NULL,
+	change   bytea  NOT NULL,
+	headers  bytea  NOT NULL,
+	attempts int    NOT NULL DEFAULT 0,
+	due      bigint NOT NULL,
+	claim    bigint NOT NULL DEFAULT 0,
+	PRIMARY KEY (source, document)
+);
+CREATE INDEX jobs_due ON jobs (due);
+CREATE TABLE events (
+	id     text   PRIMARY KEY,
+	at     bigint NOT NULL,
+	record bytea  NOT NULL
+);
+CREATE INDEX events_at ON events (at);`}}
+}
