@@ -104,7 +104,7 @@ func (k *knowledge) replace(e *entry, ev *eventv1.Event, content, version string
 	k.outcomes[ev.GetId()] = "embedded"
 	if !e.alive || e.content != content {
 		key := ev.GetDocumentId() + "\x00" + content
-		if k.embedded[key]++; k.embedded[key] > 1+k.removed[ev.GetDocumentId()] && !(k.world.order == "arrival" && k.world.inline) {
+		if k.embedded[key]++; k.embedded[key] > 1+k.removed[ev.GetDocumentId()] && (k.world.order != "arrival" || !k.world.inline) {
 			k.break_("event %s: %q was embedded %d times", ev.GetId(), content, k.embedded[key])
 		}
 	}
@@ -125,7 +125,7 @@ func (k *knowledge) remove(e *entry, ev *eventv1.Event, index int) {
 func (k *knowledge) forward(e *entry, ev *eventv1.Event, index int) {
 	w := k.world
 	clocks := w.skew && (w.containers || w.order == "arrival" || w.order == "time")
-	if index < e.index && !clocks && w.order != "second" && !(w.order == "arrival" && w.inline) {
+	if index < e.index && !clocks && w.order != "second" && (w.order != "arrival" || !w.inline) {
 		k.break_("event %s: %s went back from change %d to %d", ev.GetId(), ev.GetDocumentId(), e.index, index)
 	}
 	e.index = max(e.index, index)

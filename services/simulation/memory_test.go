@@ -91,7 +91,7 @@ type memory[T any] struct {
 
 func newMemory[T any](tx T, name string, h hooks, tables ...transactional) *memory[T] {
 	m := &memory[T]{tx: tx, name: name, hooks: h, turn: make(chan struct{}, 1), positions: newTable[place, stage.Position](), outboxes: newTable[place, []stage.Pending]()}
-	m.tables = append(tables, m.positions, m.outboxes)
+	m.tables = slices.Concat(tables, []transactional{m.positions, m.outboxes})
 	return m
 }
 

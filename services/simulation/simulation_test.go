@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -93,7 +94,7 @@ type simulation struct {
 	embedder  *embedder
 	knowledge *knowledge
 	slots     []*slot
-	clocks    [4]time.Duration // how far each stage's clock is off
+	clocks    [4]atomic.Int64 // how far each stage's clock is off, as a duration
 	instances int
 	wg        sync.WaitGroup
 	ctx       context.Context
@@ -137,7 +138,7 @@ func newSimulation(t *testing.T, seed uint64) *simulation {
 
 // now is a stage's clock.
 func (s *simulation) now(stage int) func() time.Time {
-	return func() time.Time { return time.Now().Add(s.clocks[stage]) }
+	return func() time.Time { return time.Now().Add(time.Duration(s.clocks[stage].Load())) }
 }
 
 func addStage[T any](s *simulation, number int, name, topic string, store stage.Store[T], h stage.Handler[T]) {
@@ -188,7 +189,7 @@ func (s *simulation) disturb() {
 			s.start(sl)
 		}
 	case 2:
-		s.clocks[s.dice.IntN(len(s.clocks), "clock")] = time.Duration(s.dice.IntN(240, "jump")-120) * time.Second
+		s.clocks[s.dice.IntN(len(s.clocks), "clock")].Store(int64(time.Duration(s.dice.IntN(240, "jump")-120) * time.Second))
 	case 3:
 		s.poison++
 		topic := []string{kafka.TopicAccepted, kafka.TopicUnique, kafka.TopicChanged}[s.dice.IntN(3, "topic")]
