@@ -3,6 +3,7 @@ package verifier
 import (
 	"context"
 	"crypto/rand"
+	"crypto/subtle"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -152,7 +153,7 @@ func rotate(old []storedSecret, added storedSecret, now time.Time, overlap time.
 	end := now.Add(overlap).UTC()
 	var out []storedSecret
 	for _, secret := range old {
-		if secret.Value == added.Value && secret.Kind == added.Kind && secret.For == added.For {
+		if subtle.ConstantTimeCompare([]byte(secret.Value), []byte(added.Value)) == 1 && secret.Kind == added.Kind && secret.For == added.For {
 			return nil, status.Error(codes.AlreadyExists, "the source has this secret already")
 		}
 		if !secret.NotAfter.IsZero() && now.Sub(secret.NotAfter) > expiredKept {
