@@ -1,0 +1,195 @@
+package verifier
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	eventv1 "github.com/hookmesh/hookmesh/gen/hookmesh/event/v1"
+	verifierv1 "github.com/hookmesh/hookmesh/gen/hookmesh/verifier/v1"
+	"github.com/hookmesh/hookmesh/services/internal/config"
+)
+
+// judged compiles a source and judges one request by it.
+func judged(t *testing.T, src config.Source, req *verifierv1.VerifyRequest, at time.Time) *verifierv1.VerifyResponse {
+	t.Helper()
+	src.Name = "s"
+	compiled, err := compileSource(src, builtinPresets(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.ReceivedAt = timestamppb.New(at)
+	return compiled.judge(req, at, false)
+}
+
+func secrets(values ...string) (out []config.Secret) {
+	for _, v := range values {
+		out = append(out, config.Secret{Value: v})
+	}
+	return out
+}
+
+func TestOneBadItemOfABatchIsQuarantinedAlone(t *testing.T) {
+	at := time.Unix(1693657560, 0)
+	body := `[{"eventId":1,"subscriptionId":1,"occurredAt":1,"subscriptionType":"contact.creation","objectId":10},{"eventId":2,"subscriptionType":"contact.creation"},{"eventId":3,"subscriptionId":1,"occurredAt":3,"subscriptionType":"contact.deletion","objectId":30}]`
+	headers := map[string]string{"X-HubSpot-Request-Timestamp": "1693657560000", "X-HubSpot-Signature-Version": "v1"}
+	sum := fmt.Sprintf("%x", sha256.Sum256([]byte("s"+body)))
+	headers["X-HubSpot-Signature"] = sum
+	got := judged(t, config.Source{Preset: "hubspot", Secrets: secrets("s")}, verifyRequest("POST", "/x", headers, []byte(body)), at)
+	if got.GetVerdict() != verifierv1.Verdict_VERDICT_QUARANTINED || len(got.GetEvents()) != 2 || len(got.GetQuarantined()) != 1 {
+		t.Fatalf("%v", got)
+	}
+	if payload := string(got.GetQuarantined()[0].GetPayload()); payload != `{"eventId":2,"subscriptionType":"contact.creation"}` {
+		t.Errorf("the whole delivery was quarantined: %s", payload)
+	}
+	for i, want := range []string{"contact/10", "contact/30"} {
+		if ev := got.GetEvents()[i]; ev.GetDocumentId() != want || !strings.HasPrefix(string(ev.GetPayload()), `{"eventId":`) {
+			t.Errorf("event %d: %v", i, ev)
+		}
+	}
+}
+
+func TestEveryItemsCredentialIsChecked(t *testing.T) {
+	item := func(sub, state string) string {
+		return fmt.Sprintf(`{"subscriptionId":%q,"clientState":%q,"changeType":"updated","resource":"x","resourceData":{"id":"d-%s"}}`, sub, state, sub)
+	}
+	bound := []config.Secret{{Value: "one", For: "s1"}, {Value: "two", For: "s2"}}
+	for _, tt := range []struct {
+		name    string
+		items   []string
+		secrets []config.Secret
+		ok      bool
+	}{
+		{"all right", []string{item("s1", "one"), item("s2", "two")}, bound, true},
+		{"the second is wrong", []string{item("s1", "one"), item("s2", "evil")}, bound, false},
+		{"the second has the first one's secret", []string{item("s1", "one"), item("s2", "one")}, bound, false},
+		{"the second has none", []string{item("s1", "one"), `{"subscriptionId":"s2"}`}, bound, false},
+		{"one secret for all", []string{item("s1", "one"), item("s2", "one")}, secrets("one"), true},
+		{"no item at all", nil, secrets("one"), false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			body := `{"value":[` + strings.Join(tt.items, ",") + `]}`
+			got := judged(t, config.Source{Preset: "microsoft-graph", Secrets: tt.secrets}, verifyRequest("POST", "/x", nil, []byte(body)), time.Now())
+			if ok := got.GetVerdict() != verifierv1.Verdict_VERDICT_REJECTED; ok != tt.ok {
+				t.Fatalf("%v: %s", got.GetVerdict(), got.GetReason())
+			}
+			if strings.Contains(got.String(), "clientState") && strings.Contains(got.String(), `"one"`) {
+				t.Error("a payload kept its credential")
+			}
+			for _, ev := range got.GetEvents() {
+				if p := string(ev.GetPayload()); !strings.Contains(p, `"clientState":"[redacted]"`) || strings.Contains(p, `"one"`) {
+					t.Errorf("the payload kept its credential: %s", p)
+				}
+				if ev.GetAssurance() != eventv1.Assurance_ASSURANCE_SENDER {
+					t.Errorf("assurance %v", ev.GetAssurance())
+				}
+			}
+		})
+	}
+}
+
+// signedAt is a request of a provider that sends no ids but signs its time (Calendly).
+func signedAt(body string, at int64) *verifierv1.VerifyRequest {
+	header := fmt.Sprintf("t=%d,v1=%s", at, signature("s", fmt.Sprintf("%d.%s", at, body), hex.EncodeToString))
+	return verifyRequest("POST", "/x", map[string]string{"Calendly-Webhook-Signature": header}, []byte(body))
+}
+
+func TestTheVerySameRequestIsKnownAgainAndTheSameContentLaterIsNot(t *testing.T) {
+	src := config.Source{Preset: "calendly", Secrets: secrets("s")}
+	body := `{"event":"invitee.created","payload":{"uri":"u"}}` // without created_at there is no id to be made of it
+	one := judged(t, src, signedAt(body, 1700000000), time.Unix(1700000001, 0)).GetEvents()[0]
+	replayed := judged(t, src, signedAt(body, 1700000000), time.Unix(1700000100, 0)).GetEvents()[0]
+	later := judged(t, src, signedAt(body, 1700000050), time.Unix(1700000100, 0)).GetEvents()[0]
+	if one.GetIdempotencyKey() == "" || one.GetIdempotencyKey() != replayed.GetIdempotencyKey() {
+		t.Errorf("a replay has another identity: %q and %q", one.GetIdempotencyKey(), replayed.GetIdempotencyKey())
+	}
+	if one.GetIdempotencyKey() == later.GetIdempotencyKey() || !strings.HasPrefix(later.GetIdempotencyKey(), "request:") {
+		t.Errorf("the same content at another time has the same identity: %q", later.GetIdempotencyKey())
+	}
+	if string(one.GetContentHash()) != string(later.GetContentHash()) || len(one.GetContentHash()) != 32 {
+		t.Error("the content is the same, and its hash is not")
+	}
+	if stale := judged(t, src, signedAt(body, 1700000000), time.Unix(1700000400, 0)); stale.GetCode() != "TIMESTAMP_STALE" || !stale.GetDebt() {
+		t.Errorf("beyond the tolerance: %v", stale)
+	}
+}
+
+func TestWithoutIDAndTimeTheContentAloneIsTheIdentity(t *testing.T) {
+	src := config.Source{Preset: "freshdesk", Secrets: secrets("s")}
+	ev := judged(t, src, verifyRequest("POST", "/x", map[string]string{"X-Webhook-Token": "s"}, []byte(`{"ticket_id":1}`)), time.Now()).GetEvents()[0]
+	if ev.GetIdempotencyKey() != "" || len(ev.GetContentHash()) != 32 {
+		t.Errorf("key %q, hash of %d bytes: A, B, A would be two changes", ev.GetIdempotencyKey(), len(ev.GetContentHash()))
+	}
+}
+
+func TestNothingIsTrustedThatIsNotProven(t *testing.T) {
+	body := `{"object_kind":"wiki_page","project":{"path_with_namespace":"a/b"},"object_attributes":{"slug":"home","action":"delete","content":"text"}}`
+	withToken := map[string]string{"X-Gitlab-Token": "t"}
+	for _, tt := range []struct {
+		name      string
+		src       config.Source
+		headers   map[string]string
+		assurance eventv1.Assurance
+		action    eventv1.Action
+	}{
+		{"a token, and the source cannot be asked", config.Source{Secrets: secrets("t")}, withToken, eventv1.Assurance_ASSURANCE_SENDER, eventv1.Action_ACTION_DELETED},
+		{"a token, and the source can be asked", config.Source{Secrets: secrets("t"), Content: config.Content{Fetch: "http://x/{document_id}"}}, withToken, eventv1.Assurance_ASSURANCE_SENDER, eventv1.Action_ACTION_UPDATED},
+		{"nothing, on purpose", config.Source{Unsigned: true}, nil, eventv1.Assurance_ASSURANCE_NONE, eventv1.Action_ACTION_DELETED},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tt.src.Preset = "gitlab"
+			got := judged(t, tt.src, verifyRequest("POST", "/x", tt.headers, []byte(body)), time.Now())
+			if len(got.GetEvents()) != 1 {
+				t.Fatalf("%v", got)
+			}
+			ev := got.GetEvents()[0]
+			if ev.GetAssurance() != tt.assurance || ev.GetAction() != tt.action || ev.GetContent().GetInline() || ev.GetContent().GetText() != "" {
+				t.Errorf("%v", ev)
+			}
+		})
+	}
+	if _, err := compileSource(config.Source{Name: "s", Preset: "gitlab"}, builtinPresets(t)); err == nil || !strings.Contains(err.Error(), "unsigned: true") {
+		t.Errorf("a source without secrets was taken: %v", err)
+	}
+	if got := judged(t, config.Source{Preset: "gitlab", Unsigned: true, Secrets: secrets("t")}, verifyRequest("POST", "/x", nil, []byte(body)), time.Now()); got.GetVerdict() != verifierv1.Verdict_VERDICT_REJECTED {
+		t.Error("a source with a secret took an unsigned delivery")
+	}
+}
+
+func TestASecretOfOneKindIsNeverUsedAsAnother(t *testing.T) {
+	body := `{"entry":[]}`
+	src := config.Source{Preset: "meta-whatsapp", Secrets: []config.Secret{{Value: "app"}, {Value: "verify", Kind: "verify-token"}}}
+	signedWith := func(key string) *verifierv1.VerifyRequest {
+		return verifyRequest("POST", "/x", map[string]string{"X-Hub-Signature-256": "sha256=" + signature(key, body, hex.EncodeToString)}, []byte(body))
+	}
+	if got := judged(t, src, signedWith("app"), time.Now()); got.GetVerdict() == verifierv1.Verdict_VERDICT_REJECTED {
+		t.Errorf("%v", got)
+	}
+	if got := judged(t, src, signedWith("verify"), time.Now()); got.GetVerdict() != verifierv1.Verdict_VERDICT_REJECTED {
+		t.Error("the verify token, which stands in URLs, signed a delivery")
+	}
+	if got := judged(t, src, verifyRequest("GET", "/x?hub.mode=subscribe&hub.challenge=c&hub.verify_token=app", nil, nil), time.Now()); got.GetVerdict() != verifierv1.Verdict_VERDICT_REJECTED {
+		t.Error("the app secret was taken for the verify token")
+	}
+}
+
+func TestProvidersHearWhatTheyExpect(t *testing.T) {
+	soap := `<Envelope><Body><notifications><SessionId>secret-session</SessionId><Notification><Id>n1</Id><sObject><Id>a</Id></sObject></Notification><Notification><Id>n2</Id><sObject><Id>b</Id></sObject></Notification></notifications></Body></Envelope>`
+	got := judged(t, config.Source{Preset: "salesforce", Unsigned: true}, verifyRequest("POST", "/x", map[string]string{"Content-Type": "text/xml"}, []byte(soap)), time.Now())
+	if len(got.GetEvents()) != 2 || got.GetResponse().GetStatus() != http.StatusOK || !strings.Contains(string(got.GetResponse().GetBody()), "<Ack>true</Ack>") {
+		t.Errorf("%v", got)
+	}
+	if strings.Contains(got.String(), "secret-session") {
+		t.Error("the session id was kept")
+	}
+	got = judged(t, config.Source{Preset: "discord", Secrets: secrets(strings.Repeat("00", 32))}, verifyRequest("POST", "/x", nil, []byte(`{"type":1}`)), time.Now())
+	if got.GetResponse().GetStatus() != http.StatusUnauthorized {
+		t.Errorf("%v", got)
+	}
+}
