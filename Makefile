@@ -102,7 +102,7 @@ mutants: ## Put each deliberate bug of mutants/ into a copy and see that the tes
 
 .PHONY: test-postgres
 test-postgres: ## The stores over a real PostgreSQL with pgvector (scripts/postgres.sh brings one)
-	cd services && ../scripts/postgres.sh go test -timeout 5m ./internal/postgres/... ./dedupe/pgstore ./sequencer/pgstore ./embedder/pgstore ./reconciler/pgstore
+	cd services && ../scripts/postgres.sh go test -timeout 5m -count=1 ./internal/postgres/... ./dedupe/pgstore ./sequencer/pgstore ./embedder/pgstore ./reconciler/pgstore ./verifier/pgstore ./wiring
 
 .PHONY: sdks
 sdks: ## Let the providers' own libraries sign deliveries (installs them from npm into a temporary directory)

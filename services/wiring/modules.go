@@ -19,21 +19,17 @@ import (
 	sourcev1 "github.com/hookmesh/hookmesh/gen/hookmesh/source/v1"
 	verifierv1 "github.com/hookmesh/hookmesh/gen/hookmesh/verifier/v1"
 	"github.com/hookmesh/hookmesh/services/dedupe"
-	dedupestore "github.com/hookmesh/hookmesh/services/dedupe/sqlitestore"
 	"github.com/hookmesh/hookmesh/services/embedder"
 	"github.com/hookmesh/hookmesh/services/embedder/embedding"
 	"github.com/hookmesh/hookmesh/services/embedder/embedding/openai"
 	"github.com/hookmesh/hookmesh/services/embedder/embedding/static"
-	embedderstore "github.com/hookmesh/hookmesh/services/embedder/sqlitestore"
 	"github.com/hookmesh/hookmesh/services/gateway"
 	"github.com/hookmesh/hookmesh/services/internal/config"
 	"github.com/hookmesh/hookmesh/services/internal/kafka"
 	"github.com/hookmesh/hookmesh/services/internal/stage"
 	"github.com/hookmesh/hookmesh/services/reconciler"
 	"github.com/hookmesh/hookmesh/services/reconciler/alert"
-	reconcilerstore "github.com/hookmesh/hookmesh/services/reconciler/sqlitestore"
 	"github.com/hookmesh/hookmesh/services/sequencer"
-	sequencerstore "github.com/hookmesh/hookmesh/services/sequencer/sqlitestore"
 	"github.com/hookmesh/hookmesh/services/verifier"
 )
 
@@ -150,11 +146,10 @@ func consume[T any](m *Mesh, cfg stage.Config, store stage.Store[T], handler sta
 }
 
 func initDedupe(ctx context.Context, m *Mesh) error {
-	store, err := dedupestore.Open(ctx, filepath.Join(m.cfg.DataDir, "dedupe.db"))
+	store, err := m.dedupeStore(ctx)
 	if err != nil {
 		return err
 	}
-	m.closers = append(m.closers, store.Close)
 	service, err := dedupe.New(store, dedupe.Config{}, m.tel.Named("dedupe"), m.opts.Now)
 	if err != nil {
 		return err
@@ -164,11 +159,10 @@ func initDedupe(ctx context.Context, m *Mesh) error {
 }
 
 func initSequencer(ctx context.Context, m *Mesh) error {
-	store, err := sequencerstore.Open(ctx, filepath.Join(m.cfg.DataDir, "sequencer.db"))
+	store, err := m.sequencerStore(ctx)
 	if err != nil {
 		return err
 	}
-	m.closers = append(m.closers, store.Close)
 	service, err := sequencer.New(store, m.log, sequencer.Config{
 		MaxHeld: m.cfg.Sequencer.MaxHeld, MaxHeldTotal: m.cfg.Sequencer.MaxHeldTotal, TombstoneTTL: m.cfg.Sequencer.TombstoneTTL,
 	}, m.tel.Named("sequencer"), m.opts.Now)
@@ -184,11 +178,10 @@ func initEmbedder(ctx context.Context, m *Mesh) error {
 	if err != nil {
 		return err
 	}
-	store, err := embedderstore.Open(ctx, filepath.Join(m.cfg.DataDir, "knowledge.db"))
+	store, err := m.embedderStore(ctx)
 	if err != nil {
 		return err
 	}
-	m.closers = append(m.closers, store.Close)
 	fetchers, err := m.fetchers(m.cfg.Sources)
 	if err != nil {
 		return err
@@ -228,11 +221,10 @@ var orderings = map[string]eventv1.OrderingMode{
 }
 
 func initReconciler(ctx context.Context, m *Mesh) error {
-	store, err := reconcilerstore.Open(ctx, filepath.Join(m.cfg.DataDir, "reconciler.db"))
+	store, err := m.reconcilerStore(ctx)
 	if err != nil {
 		return err
 	}
-	m.closers = append(m.closers, store.Close)
 	declared, err := m.reconciled(plain(m.cfg.Sources))
 	if err != nil {
 		return err

@@ -18,7 +18,6 @@ import (
 	"github.com/hookmesh/hookmesh/services/internal/sources"
 	"github.com/hookmesh/hookmesh/services/reconciler"
 	"github.com/hookmesh/hookmesh/services/verifier"
-	verifierstore "github.com/hookmesh/hookmesh/services/verifier/sqlitestore"
 )
 
 // startSources reads the keys and begins to follow which sources there are.
@@ -80,11 +79,10 @@ func (m *Mesh) loadKeys() (*seal.Ring, error) {
 func initSources(ctx context.Context, m *Mesh, service *verifier.Service) error {
 	service.CorrectClock(m.cfg.Verifier.MaxClockCorrection)
 	m.warnings = append(m.warnings, service.Warnings)
-	store, err := verifierstore.Open(ctx, filepath.Join(m.cfg.DataDir, "sources.db"))
+	store, err := m.sourceStore(ctx)
 	if err != nil {
 		return err
 	}
-	m.closers = append(m.closers, store.Close)
 	api, err := verifier.NewSources(ctx, verifier.SourcesDeps{
 		Verifier: service, Store: store, Keys: m.keys, Declared: m.cfg.Sources, Check: checkSource, Telemetry: m.tel.Named("verifier"), Now: m.opts.Now,
 	})

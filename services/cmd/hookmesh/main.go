@@ -64,7 +64,7 @@ func newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(
 		upCommand(), serveCommand(), demoCommand(), sendCommand(), verifyCommand(), presetsCommand(), searchCommand(),
-		eventsCommand(), traceCommand(), deadCommand(), driftCommand(), backfillCommand(), topicsCommand(), healthCommand(), sourcesCommand(), doctorCommand(), listenCommand(), versionCommand(),
+		eventsCommand(), traceCommand(), deadCommand(), driftCommand(), backfillCommand(), topicsCommand(), migrateCommand(), healthCommand(), sourcesCommand(), doctorCommand(), listenCommand(), versionCommand(),
 		orderCommand(), dedupeCommand(),
 	)
 	return root

@@ -90,7 +90,8 @@ type Kafka struct {
 
 // Store is where the services keep their state.
 type Store struct {
-	// DSN is empty for SQLite under data_dir.
+	// DSN is empty for SQLite under data_dir, or where PostgreSQL is: postgres://user:password@host:5432/database, usually
+	// "${VARIABLE}". It is never logged. `hookmesh migrate` makes the schemas; the extension pgvector must be installed.
 	DSN string `yaml:"dsn"`
 }
 

@@ -117,8 +117,8 @@ func (c *checker) validate(cfg *Config) {
 		c.report("kafka.retention", "%s is less than 1h", cfg.Kafka.Retention)
 	}
 	c.kafka(cfg.Kafka)
-	if cfg.Store.DSN != "" {
-		c.report("store.dsn", "only SQLite under data_dir is supported by this version; leave it empty")
+	if dsn := cfg.Store.DSN; dsn != "" && !strings.HasPrefix(dsn, "postgres://") && !strings.HasPrefix(dsn, "postgresql://") {
+		c.report("store.dsn", "must be empty (SQLite under data_dir) or begin with postgres://") // its value is a secret
 	}
 	c.oneOf("gateway.durability", cfg.Gateway.Durability, "spool", "broker")
 	c.atLeast("gateway.max_in_flight", int64(cfg.Gateway.MaxInFlight), 1)
