@@ -288,6 +288,9 @@ func (p *poller) status(ctx context.Context) (*reconcilerv1.SourceStatus, error)
 			st.HeldBy = l.Owner
 		}
 	}
+	if st.Subscriptions, err = p.subscriptionStatus(ctx); err != nil {
+		return nil, err
+	}
 	r, err := p.rhythm(ctx)
 	if err != nil {
 		return nil, err

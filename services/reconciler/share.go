@@ -171,6 +171,9 @@ func (s *Service) hold(ctx context.Context, p *poller, until time.Time) *holding
 		if p.src.Lister != nil {
 			wg.Go(func() { p.run(ctx) })
 		}
+		if p.subscribable() {
+			wg.Go(func() { p.runSubscriptions(ctx) })
+		}
 		if p.sweepable() {
 			wg.Go(func() { p.runSweeps(ctx) })
 		}

@@ -136,6 +136,16 @@ func (p *poller) conditions(ctx context.Context) (out []alert.Condition, err err
 	if verdict, expected := beat.Judge(now); verdict == rhythm.Silent && !p.src.Disabled {
 		out = append(out, alert.Condition{Kind: "silent", Source: name, Text: fmt.Sprintf("No webhook came since %s; about %.0f were to be expected. It is polled more often meanwhile.", beat.Last.UTC().Format(time.RFC3339), expected)})
 	}
+	subscriptions, err := p.subscriptions(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range subscriptions {
+		if s.Error != "" {
+			out = append(out, alert.Condition{Kind: "subscription", Source: name, Text: fmt.Sprintf("The source does not call us for %s, or soon will not: %s", s.Resource, s.Error)})
+			break
+		}
+	}
 	r, err := p.lastDrift(ctx)
 	if err != nil {
 		return nil, err

@@ -434,7 +434,9 @@ type SourceStatus struct {
 	// How many webhooks were to be expected since then, by the source's own rhythm.
 	ExpectedWebhooks float64 `protobuf:"fixed64,10,opt,name=expected_webhooks,json=expectedWebhooks,proto3" json:"expected_webhooks,omitempty"`
 	// True: its silence is none of its habits.
-	Silent        bool `protobuf:"varint,11,opt,name=silent,proto3" json:"silent,omitempty"`
+	Silent bool `protobuf:"varint,11,opt,name=silent,proto3" json:"silent,omitempty"`
+	// What the source was asked to call us for, if it has to be asked.
+	Subscriptions []*SubscriptionStatus `protobuf:"bytes,12,rep,name=subscriptions,proto3" json:"subscriptions,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -546,6 +548,77 @@ func (x *SourceStatus) GetSilent() bool {
 	return false
 }
 
+func (x *SourceStatus) GetSubscriptions() []*SubscriptionStatus {
+	if x != nil {
+		return x.Subscriptions
+	}
+	return nil
+}
+
+// SubscriptionStatus is a source's promise to call us.
+type SubscriptionStatus struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What it watches, in the provider's words.
+	Resource string `protobuf:"bytes,1,opt,name=resource,proto3" json:"resource,omitempty"`
+	// When it ends, unless it is renewed before; absent: never, or there is none because of the error.
+	ExpiresAt *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	// Error of the last try to make or renew it; empty if it went well.
+	Error         string `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SubscriptionStatus) Reset() {
+	*x = SubscriptionStatus{}
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubscriptionStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubscriptionStatus) ProtoMessage() {}
+
+func (x *SubscriptionStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubscriptionStatus.ProtoReflect.Descriptor instead.
+func (*SubscriptionStatus) Descriptor() ([]byte, []int) {
+	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *SubscriptionStatus) GetResource() string {
+	if x != nil {
+		return x.Resource
+	}
+	return ""
+}
+
+func (x *SubscriptionStatus) GetExpiresAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpiresAt
+	}
+	return nil
+}
+
+func (x *SubscriptionStatus) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
 // ListSourcesResponse holds the list.
 type ListSourcesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -557,7 +630,7 @@ type ListSourcesResponse struct {
 
 func (x *ListSourcesResponse) Reset() {
 	*x = ListSourcesResponse{}
-	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[4]
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -569,7 +642,7 @@ func (x *ListSourcesResponse) String() string {
 func (*ListSourcesResponse) ProtoMessage() {}
 
 func (x *ListSourcesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[4]
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -582,7 +655,7 @@ func (x *ListSourcesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSourcesResponse.ProtoReflect.Descriptor instead.
 func (*ListSourcesResponse) Descriptor() ([]byte, []int) {
-	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{4}
+	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ListSourcesResponse) GetSources() []*SourceStatus {
@@ -609,7 +682,7 @@ type ListDeadLettersRequest struct {
 
 func (x *ListDeadLettersRequest) Reset() {
 	*x = ListDeadLettersRequest{}
-	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[5]
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -621,7 +694,7 @@ func (x *ListDeadLettersRequest) String() string {
 func (*ListDeadLettersRequest) ProtoMessage() {}
 
 func (x *ListDeadLettersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[5]
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -634,7 +707,7 @@ func (x *ListDeadLettersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDeadLettersRequest.ProtoReflect.Descriptor instead.
 func (*ListDeadLettersRequest) Descriptor() ([]byte, []int) {
-	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{5}
+	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ListDeadLettersRequest) GetSource() string {
@@ -690,7 +763,7 @@ type DeadLetterFilter struct {
 
 func (x *DeadLetterFilter) Reset() {
 	*x = DeadLetterFilter{}
-	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[6]
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -702,7 +775,7 @@ func (x *DeadLetterFilter) String() string {
 func (*DeadLetterFilter) ProtoMessage() {}
 
 func (x *DeadLetterFilter) ProtoReflect() protoreflect.Message {
-	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[6]
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -715,7 +788,7 @@ func (x *DeadLetterFilter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetterFilter.ProtoReflect.Descriptor instead.
 func (*DeadLetterFilter) Descriptor() ([]byte, []int) {
-	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{6}
+	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *DeadLetterFilter) GetIds() []string {
@@ -793,7 +866,7 @@ type DeadLetterStatus struct {
 
 func (x *DeadLetterStatus) Reset() {
 	*x = DeadLetterStatus{}
-	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[7]
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -805,7 +878,7 @@ func (x *DeadLetterStatus) String() string {
 func (*DeadLetterStatus) ProtoMessage() {}
 
 func (x *DeadLetterStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[7]
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -818,7 +891,7 @@ func (x *DeadLetterStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetterStatus.ProtoReflect.Descriptor instead.
 func (*DeadLetterStatus) Descriptor() ([]byte, []int) {
-	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{7}
+	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *DeadLetterStatus) GetId() string {
@@ -871,7 +944,7 @@ type ListDeadLettersResponse struct {
 
 func (x *ListDeadLettersResponse) Reset() {
 	*x = ListDeadLettersResponse{}
-	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[8]
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -883,7 +956,7 @@ func (x *ListDeadLettersResponse) String() string {
 func (*ListDeadLettersResponse) ProtoMessage() {}
 
 func (x *ListDeadLettersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[8]
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -896,7 +969,7 @@ func (x *ListDeadLettersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDeadLettersResponse.ProtoReflect.Descriptor instead.
 func (*ListDeadLettersResponse) Descriptor() ([]byte, []int) {
-	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{8}
+	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListDeadLettersResponse) GetDeadLetters() []*v1.DeadLetter {
@@ -931,7 +1004,7 @@ type GetDeadLetterRequest struct {
 
 func (x *GetDeadLetterRequest) Reset() {
 	*x = GetDeadLetterRequest{}
-	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[9]
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -943,7 +1016,7 @@ func (x *GetDeadLetterRequest) String() string {
 func (*GetDeadLetterRequest) ProtoMessage() {}
 
 func (x *GetDeadLetterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[9]
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -956,7 +1029,7 @@ func (x *GetDeadLetterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDeadLetterRequest.ProtoReflect.Descriptor instead.
 func (*GetDeadLetterRequest) Descriptor() ([]byte, []int) {
-	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{9}
+	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GetDeadLetterRequest) GetId() string {
@@ -979,7 +1052,7 @@ type GetDeadLetterResponse struct {
 
 func (x *GetDeadLetterResponse) Reset() {
 	*x = GetDeadLetterResponse{}
-	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[10]
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -991,7 +1064,7 @@ func (x *GetDeadLetterResponse) String() string {
 func (*GetDeadLetterResponse) ProtoMessage() {}
 
 func (x *GetDeadLetterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[10]
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1004,7 +1077,7 @@ func (x *GetDeadLetterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDeadLetterResponse.ProtoReflect.Descriptor instead.
 func (*GetDeadLetterResponse) Descriptor() ([]byte, []int) {
-	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{10}
+	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *GetDeadLetterResponse) GetDeadLetter() *v1.DeadLetter {
@@ -1038,7 +1111,7 @@ type ReplayDeadLettersRequest struct {
 
 func (x *ReplayDeadLettersRequest) Reset() {
 	*x = ReplayDeadLettersRequest{}
-	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[11]
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1050,7 +1123,7 @@ func (x *ReplayDeadLettersRequest) String() string {
 func (*ReplayDeadLettersRequest) ProtoMessage() {}
 
 func (x *ReplayDeadLettersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[11]
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1063,7 +1136,7 @@ func (x *ReplayDeadLettersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayDeadLettersRequest.ProtoReflect.Descriptor instead.
 func (*ReplayDeadLettersRequest) Descriptor() ([]byte, []int) {
-	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{11}
+	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ReplayDeadLettersRequest) GetFilter() *DeadLetterFilter {
@@ -1111,7 +1184,7 @@ type ReplayResult struct {
 
 func (x *ReplayResult) Reset() {
 	*x = ReplayResult{}
-	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[12]
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1123,7 +1196,7 @@ func (x *ReplayResult) String() string {
 func (*ReplayResult) ProtoMessage() {}
 
 func (x *ReplayResult) ProtoReflect() protoreflect.Message {
-	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[12]
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1136,7 +1209,7 @@ func (x *ReplayResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayResult.ProtoReflect.Descriptor instead.
 func (*ReplayResult) Descriptor() ([]byte, []int) {
-	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{12}
+	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ReplayResult) GetId() string {
@@ -1180,7 +1253,7 @@ type ReplayDeadLettersResponse struct {
 
 func (x *ReplayDeadLettersResponse) Reset() {
 	*x = ReplayDeadLettersResponse{}
-	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[13]
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1192,7 +1265,7 @@ func (x *ReplayDeadLettersResponse) String() string {
 func (*ReplayDeadLettersResponse) ProtoMessage() {}
 
 func (x *ReplayDeadLettersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[13]
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1205,7 +1278,7 @@ func (x *ReplayDeadLettersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayDeadLettersResponse.ProtoReflect.Descriptor instead.
 func (*ReplayDeadLettersResponse) Descriptor() ([]byte, []int) {
-	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{13}
+	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ReplayDeadLettersResponse) GetResults() []*ReplayResult {
@@ -1237,7 +1310,7 @@ type DiscardDeadLettersRequest struct {
 
 func (x *DiscardDeadLettersRequest) Reset() {
 	*x = DiscardDeadLettersRequest{}
-	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[14]
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1249,7 +1322,7 @@ func (x *DiscardDeadLettersRequest) String() string {
 func (*DiscardDeadLettersRequest) ProtoMessage() {}
 
 func (x *DiscardDeadLettersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[14]
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1262,7 +1335,7 @@ func (x *DiscardDeadLettersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiscardDeadLettersRequest.ProtoReflect.Descriptor instead.
 func (*DiscardDeadLettersRequest) Descriptor() ([]byte, []int) {
-	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{14}
+	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *DiscardDeadLettersRequest) GetFilter() *DeadLetterFilter {
@@ -1297,7 +1370,7 @@ type DiscardDeadLettersResponse struct {
 
 func (x *DiscardDeadLettersResponse) Reset() {
 	*x = DiscardDeadLettersResponse{}
-	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[15]
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1309,7 +1382,7 @@ func (x *DiscardDeadLettersResponse) String() string {
 func (*DiscardDeadLettersResponse) ProtoMessage() {}
 
 func (x *DiscardDeadLettersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[15]
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1322,7 +1395,7 @@ func (x *DiscardDeadLettersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiscardDeadLettersResponse.ProtoReflect.Descriptor instead.
 func (*DiscardDeadLettersResponse) Descriptor() ([]byte, []int) {
-	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{15}
+	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *DiscardDeadLettersResponse) GetDiscarded() int64 {
@@ -1347,7 +1420,7 @@ type SweepSourceRequest struct {
 
 func (x *SweepSourceRequest) Reset() {
 	*x = SweepSourceRequest{}
-	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[16]
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1359,7 +1432,7 @@ func (x *SweepSourceRequest) String() string {
 func (*SweepSourceRequest) ProtoMessage() {}
 
 func (x *SweepSourceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[16]
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1372,7 +1445,7 @@ func (x *SweepSourceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SweepSourceRequest.ProtoReflect.Descriptor instead.
 func (*SweepSourceRequest) Descriptor() ([]byte, []int) {
-	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{16}
+	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SweepSourceRequest) GetSource() string {
@@ -1407,7 +1480,7 @@ type SweepSourceResponse struct {
 
 func (x *SweepSourceResponse) Reset() {
 	*x = SweepSourceResponse{}
-	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[17]
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1419,7 +1492,7 @@ func (x *SweepSourceResponse) String() string {
 func (*SweepSourceResponse) ProtoMessage() {}
 
 func (x *SweepSourceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[17]
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1432,7 +1505,7 @@ func (x *SweepSourceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SweepSourceResponse.ProtoReflect.Descriptor instead.
 func (*SweepSourceResponse) Descriptor() ([]byte, []int) {
-	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{17}
+	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SweepSourceResponse) GetReport() *DriftReport {
@@ -1453,7 +1526,7 @@ type ListDriftRequest struct {
 
 func (x *ListDriftRequest) Reset() {
 	*x = ListDriftRequest{}
-	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[18]
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1465,7 +1538,7 @@ func (x *ListDriftRequest) String() string {
 func (*ListDriftRequest) ProtoMessage() {}
 
 func (x *ListDriftRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[18]
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1478,7 +1551,7 @@ func (x *ListDriftRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDriftRequest.ProtoReflect.Descriptor instead.
 func (*ListDriftRequest) Descriptor() ([]byte, []int) {
-	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{18}
+	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListDriftRequest) GetSource() string {
@@ -1499,7 +1572,7 @@ type ListDriftResponse struct {
 
 func (x *ListDriftResponse) Reset() {
 	*x = ListDriftResponse{}
-	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[19]
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1511,7 +1584,7 @@ func (x *ListDriftResponse) String() string {
 func (*ListDriftResponse) ProtoMessage() {}
 
 func (x *ListDriftResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[19]
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1524,7 +1597,7 @@ func (x *ListDriftResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDriftResponse.ProtoReflect.Descriptor instead.
 func (*ListDriftResponse) Descriptor() ([]byte, []int) {
-	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{19}
+	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListDriftResponse) GetReports() []*DriftReport {
@@ -1551,7 +1624,7 @@ type DriftSample struct {
 
 func (x *DriftSample) Reset() {
 	*x = DriftSample{}
-	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[20]
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1563,7 +1636,7 @@ func (x *DriftSample) String() string {
 func (*DriftSample) ProtoMessage() {}
 
 func (x *DriftSample) ProtoReflect() protoreflect.Message {
-	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[20]
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1576,7 +1649,7 @@ func (x *DriftSample) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DriftSample.ProtoReflect.Descriptor instead.
 func (*DriftSample) Descriptor() ([]byte, []int) {
-	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{20}
+	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *DriftSample) GetDocumentId() string {
@@ -1647,7 +1720,7 @@ type DriftReport struct {
 
 func (x *DriftReport) Reset() {
 	*x = DriftReport{}
-	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[21]
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1659,7 +1732,7 @@ func (x *DriftReport) String() string {
 func (*DriftReport) ProtoMessage() {}
 
 func (x *DriftReport) ProtoReflect() protoreflect.Message {
-	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[21]
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1672,7 +1745,7 @@ func (x *DriftReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DriftReport.ProtoReflect.Descriptor instead.
 func (*DriftReport) Descriptor() ([]byte, []int) {
-	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{21}
+	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *DriftReport) GetSource() string {
@@ -1793,7 +1866,7 @@ type StartBackfillRequest struct {
 
 func (x *StartBackfillRequest) Reset() {
 	*x = StartBackfillRequest{}
-	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[22]
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1805,7 +1878,7 @@ func (x *StartBackfillRequest) String() string {
 func (*StartBackfillRequest) ProtoMessage() {}
 
 func (x *StartBackfillRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[22]
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1818,7 +1891,7 @@ func (x *StartBackfillRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartBackfillRequest.ProtoReflect.Descriptor instead.
 func (*StartBackfillRequest) Descriptor() ([]byte, []int) {
-	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{22}
+	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *StartBackfillRequest) GetSource() string {
@@ -1846,7 +1919,7 @@ type StartBackfillResponse struct {
 
 func (x *StartBackfillResponse) Reset() {
 	*x = StartBackfillResponse{}
-	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[23]
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1858,7 +1931,7 @@ func (x *StartBackfillResponse) String() string {
 func (*StartBackfillResponse) ProtoMessage() {}
 
 func (x *StartBackfillResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[23]
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1871,7 +1944,7 @@ func (x *StartBackfillResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartBackfillResponse.ProtoReflect.Descriptor instead.
 func (*StartBackfillResponse) Descriptor() ([]byte, []int) {
-	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{23}
+	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *StartBackfillResponse) GetBackfill() *Backfill {
@@ -1892,7 +1965,7 @@ type GetBackfillRequest struct {
 
 func (x *GetBackfillRequest) Reset() {
 	*x = GetBackfillRequest{}
-	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[24]
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1904,7 +1977,7 @@ func (x *GetBackfillRequest) String() string {
 func (*GetBackfillRequest) ProtoMessage() {}
 
 func (x *GetBackfillRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[24]
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1917,7 +1990,7 @@ func (x *GetBackfillRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBackfillRequest.ProtoReflect.Descriptor instead.
 func (*GetBackfillRequest) Descriptor() ([]byte, []int) {
-	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{24}
+	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *GetBackfillRequest) GetSource() string {
@@ -1938,7 +2011,7 @@ type GetBackfillResponse struct {
 
 func (x *GetBackfillResponse) Reset() {
 	*x = GetBackfillResponse{}
-	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[25]
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1950,7 +2023,7 @@ func (x *GetBackfillResponse) String() string {
 func (*GetBackfillResponse) ProtoMessage() {}
 
 func (x *GetBackfillResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[25]
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1963,7 +2036,7 @@ func (x *GetBackfillResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBackfillResponse.ProtoReflect.Descriptor instead.
 func (*GetBackfillResponse) Descriptor() ([]byte, []int) {
-	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{25}
+	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *GetBackfillResponse) GetBackfill() *Backfill {
@@ -2000,7 +2073,7 @@ type Backfill struct {
 
 func (x *Backfill) Reset() {
 	*x = Backfill{}
-	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[26]
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2012,7 +2085,7 @@ func (x *Backfill) String() string {
 func (*Backfill) ProtoMessage() {}
 
 func (x *Backfill) ProtoReflect() protoreflect.Message {
-	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[26]
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2025,7 +2098,7 @@ func (x *Backfill) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Backfill.ProtoReflect.Descriptor instead.
 func (*Backfill) Descriptor() ([]byte, []int) {
-	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{26}
+	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Backfill) GetSource() string {
@@ -2102,7 +2175,7 @@ const file_hookmesh_reconciler_v1_reconciler_proto_rawDesc = "" +
 	"\x12PollSourceResponse\x12\x16\n" +
 	"\x06listed\x18\x01 \x01(\x03R\x06listed\x12\x1a\n" +
 	"\bproduced\x18\x02 \x01(\x03R\bproduced\"\x14\n" +
-	"\x12ListSourcesRequest\"\x9a\x03\n" +
+	"\x12ListSourcesRequest\"\xec\x03\n" +
 	"\fSourceStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06preset\x18\x02 \x01(\tR\x06preset\x127\n" +
@@ -2118,7 +2191,13 @@ const file_hookmesh_reconciler_v1_reconciler_proto_rawDesc = "" +
 	"\bheard_at\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\aheardAt\x12+\n" +
 	"\x11expected_webhooks\x18\n" +
 	" \x01(\x01R\x10expectedWebhooks\x12\x16\n" +
-	"\x06silent\x18\v \x01(\bR\x06silent\"U\n" +
+	"\x06silent\x18\v \x01(\bR\x06silent\x12P\n" +
+	"\rsubscriptions\x18\f \x03(\v2*.hookmesh.reconciler.v1.SubscriptionStatusR\rsubscriptions\"\x81\x01\n" +
+	"\x12SubscriptionStatus\x12\x1a\n" +
+	"\bresource\x18\x01 \x01(\tR\bresource\x129\n" +
+	"\n" +
+	"expires_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x12\x14\n" +
+	"\x05error\x18\x03 \x01(\tR\x05error\"U\n" +
 	"\x13ListSourcesResponse\x12>\n" +
 	"\asources\x18\x01 \x03(\v2$.hookmesh.reconciler.v1.SourceStatusR\asources\"\xba\x01\n" +
 	"\x16ListDeadLettersRequest\x12\x16\n" +
@@ -2278,7 +2357,7 @@ func file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP() []byte {
 }
 
 var file_hookmesh_reconciler_v1_reconciler_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_hookmesh_reconciler_v1_reconciler_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_hookmesh_reconciler_v1_reconciler_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_hookmesh_reconciler_v1_reconciler_proto_goTypes = []any{
 	(DeadLetterState)(0),               // 0: hookmesh.reconciler.v1.DeadLetterState
 	(ReplayAction)(0),                  // 1: hookmesh.reconciler.v1.ReplayAction
@@ -2288,87 +2367,90 @@ var file_hookmesh_reconciler_v1_reconciler_proto_goTypes = []any{
 	(*PollSourceResponse)(nil),         // 5: hookmesh.reconciler.v1.PollSourceResponse
 	(*ListSourcesRequest)(nil),         // 6: hookmesh.reconciler.v1.ListSourcesRequest
 	(*SourceStatus)(nil),               // 7: hookmesh.reconciler.v1.SourceStatus
-	(*ListSourcesResponse)(nil),        // 8: hookmesh.reconciler.v1.ListSourcesResponse
-	(*ListDeadLettersRequest)(nil),     // 9: hookmesh.reconciler.v1.ListDeadLettersRequest
-	(*DeadLetterFilter)(nil),           // 10: hookmesh.reconciler.v1.DeadLetterFilter
-	(*DeadLetterStatus)(nil),           // 11: hookmesh.reconciler.v1.DeadLetterStatus
-	(*ListDeadLettersResponse)(nil),    // 12: hookmesh.reconciler.v1.ListDeadLettersResponse
-	(*GetDeadLetterRequest)(nil),       // 13: hookmesh.reconciler.v1.GetDeadLetterRequest
-	(*GetDeadLetterResponse)(nil),      // 14: hookmesh.reconciler.v1.GetDeadLetterResponse
-	(*ReplayDeadLettersRequest)(nil),   // 15: hookmesh.reconciler.v1.ReplayDeadLettersRequest
-	(*ReplayResult)(nil),               // 16: hookmesh.reconciler.v1.ReplayResult
-	(*ReplayDeadLettersResponse)(nil),  // 17: hookmesh.reconciler.v1.ReplayDeadLettersResponse
-	(*DiscardDeadLettersRequest)(nil),  // 18: hookmesh.reconciler.v1.DiscardDeadLettersRequest
-	(*DiscardDeadLettersResponse)(nil), // 19: hookmesh.reconciler.v1.DiscardDeadLettersResponse
-	(*SweepSourceRequest)(nil),         // 20: hookmesh.reconciler.v1.SweepSourceRequest
-	(*SweepSourceResponse)(nil),        // 21: hookmesh.reconciler.v1.SweepSourceResponse
-	(*ListDriftRequest)(nil),           // 22: hookmesh.reconciler.v1.ListDriftRequest
-	(*ListDriftResponse)(nil),          // 23: hookmesh.reconciler.v1.ListDriftResponse
-	(*DriftSample)(nil),                // 24: hookmesh.reconciler.v1.DriftSample
-	(*DriftReport)(nil),                // 25: hookmesh.reconciler.v1.DriftReport
-	(*StartBackfillRequest)(nil),       // 26: hookmesh.reconciler.v1.StartBackfillRequest
-	(*StartBackfillResponse)(nil),      // 27: hookmesh.reconciler.v1.StartBackfillResponse
-	(*GetBackfillRequest)(nil),         // 28: hookmesh.reconciler.v1.GetBackfillRequest
-	(*GetBackfillResponse)(nil),        // 29: hookmesh.reconciler.v1.GetBackfillResponse
-	(*Backfill)(nil),                   // 30: hookmesh.reconciler.v1.Backfill
-	(*timestamppb.Timestamp)(nil),      // 31: google.protobuf.Timestamp
-	(*v1.DeadLetter)(nil),              // 32: hookmesh.event.v1.DeadLetter
+	(*SubscriptionStatus)(nil),         // 8: hookmesh.reconciler.v1.SubscriptionStatus
+	(*ListSourcesResponse)(nil),        // 9: hookmesh.reconciler.v1.ListSourcesResponse
+	(*ListDeadLettersRequest)(nil),     // 10: hookmesh.reconciler.v1.ListDeadLettersRequest
+	(*DeadLetterFilter)(nil),           // 11: hookmesh.reconciler.v1.DeadLetterFilter
+	(*DeadLetterStatus)(nil),           // 12: hookmesh.reconciler.v1.DeadLetterStatus
+	(*ListDeadLettersResponse)(nil),    // 13: hookmesh.reconciler.v1.ListDeadLettersResponse
+	(*GetDeadLetterRequest)(nil),       // 14: hookmesh.reconciler.v1.GetDeadLetterRequest
+	(*GetDeadLetterResponse)(nil),      // 15: hookmesh.reconciler.v1.GetDeadLetterResponse
+	(*ReplayDeadLettersRequest)(nil),   // 16: hookmesh.reconciler.v1.ReplayDeadLettersRequest
+	(*ReplayResult)(nil),               // 17: hookmesh.reconciler.v1.ReplayResult
+	(*ReplayDeadLettersResponse)(nil),  // 18: hookmesh.reconciler.v1.ReplayDeadLettersResponse
+	(*DiscardDeadLettersRequest)(nil),  // 19: hookmesh.reconciler.v1.DiscardDeadLettersRequest
+	(*DiscardDeadLettersResponse)(nil), // 20: hookmesh.reconciler.v1.DiscardDeadLettersResponse
+	(*SweepSourceRequest)(nil),         // 21: hookmesh.reconciler.v1.SweepSourceRequest
+	(*SweepSourceResponse)(nil),        // 22: hookmesh.reconciler.v1.SweepSourceResponse
+	(*ListDriftRequest)(nil),           // 23: hookmesh.reconciler.v1.ListDriftRequest
+	(*ListDriftResponse)(nil),          // 24: hookmesh.reconciler.v1.ListDriftResponse
+	(*DriftSample)(nil),                // 25: hookmesh.reconciler.v1.DriftSample
+	(*DriftReport)(nil),                // 26: hookmesh.reconciler.v1.DriftReport
+	(*StartBackfillRequest)(nil),       // 27: hookmesh.reconciler.v1.StartBackfillRequest
+	(*StartBackfillResponse)(nil),      // 28: hookmesh.reconciler.v1.StartBackfillResponse
+	(*GetBackfillRequest)(nil),         // 29: hookmesh.reconciler.v1.GetBackfillRequest
+	(*GetBackfillResponse)(nil),        // 30: hookmesh.reconciler.v1.GetBackfillResponse
+	(*Backfill)(nil),                   // 31: hookmesh.reconciler.v1.Backfill
+	(*timestamppb.Timestamp)(nil),      // 32: google.protobuf.Timestamp
+	(*v1.DeadLetter)(nil),              // 33: hookmesh.event.v1.DeadLetter
 }
 var file_hookmesh_reconciler_v1_reconciler_proto_depIdxs = []int32{
-	31, // 0: hookmesh.reconciler.v1.SourceStatus.polled_at:type_name -> google.protobuf.Timestamp
-	31, // 1: hookmesh.reconciler.v1.SourceStatus.next_poll_at:type_name -> google.protobuf.Timestamp
-	31, // 2: hookmesh.reconciler.v1.SourceStatus.heard_at:type_name -> google.protobuf.Timestamp
-	7,  // 3: hookmesh.reconciler.v1.ListSourcesResponse.sources:type_name -> hookmesh.reconciler.v1.SourceStatus
-	10, // 4: hookmesh.reconciler.v1.ListDeadLettersRequest.filter:type_name -> hookmesh.reconciler.v1.DeadLetterFilter
-	0,  // 5: hookmesh.reconciler.v1.DeadLetterFilter.state:type_name -> hookmesh.reconciler.v1.DeadLetterState
-	31, // 6: hookmesh.reconciler.v1.DeadLetterFilter.failed_after:type_name -> google.protobuf.Timestamp
-	31, // 7: hookmesh.reconciler.v1.DeadLetterFilter.failed_before:type_name -> google.protobuf.Timestamp
-	0,  // 8: hookmesh.reconciler.v1.DeadLetterStatus.state:type_name -> hookmesh.reconciler.v1.DeadLetterState
-	31, // 9: hookmesh.reconciler.v1.DeadLetterStatus.resolved_at:type_name -> google.protobuf.Timestamp
-	32, // 10: hookmesh.reconciler.v1.ListDeadLettersResponse.dead_letters:type_name -> hookmesh.event.v1.DeadLetter
-	11, // 11: hookmesh.reconciler.v1.ListDeadLettersResponse.statuses:type_name -> hookmesh.reconciler.v1.DeadLetterStatus
-	32, // 12: hookmesh.reconciler.v1.GetDeadLetterResponse.dead_letter:type_name -> hookmesh.event.v1.DeadLetter
-	11, // 13: hookmesh.reconciler.v1.GetDeadLetterResponse.status:type_name -> hookmesh.reconciler.v1.DeadLetterStatus
-	10, // 14: hookmesh.reconciler.v1.ReplayDeadLettersRequest.filter:type_name -> hookmesh.reconciler.v1.DeadLetterFilter
-	1,  // 15: hookmesh.reconciler.v1.ReplayResult.action:type_name -> hookmesh.reconciler.v1.ReplayAction
-	16, // 16: hookmesh.reconciler.v1.ReplayDeadLettersResponse.results:type_name -> hookmesh.reconciler.v1.ReplayResult
-	10, // 17: hookmesh.reconciler.v1.DiscardDeadLettersRequest.filter:type_name -> hookmesh.reconciler.v1.DeadLetterFilter
-	25, // 18: hookmesh.reconciler.v1.SweepSourceResponse.report:type_name -> hookmesh.reconciler.v1.DriftReport
-	25, // 19: hookmesh.reconciler.v1.ListDriftResponse.reports:type_name -> hookmesh.reconciler.v1.DriftReport
-	2,  // 20: hookmesh.reconciler.v1.DriftSample.kind:type_name -> hookmesh.reconciler.v1.DriftKind
-	31, // 21: hookmesh.reconciler.v1.DriftReport.started_at:type_name -> google.protobuf.Timestamp
-	31, // 22: hookmesh.reconciler.v1.DriftReport.finished_at:type_name -> google.protobuf.Timestamp
-	24, // 23: hookmesh.reconciler.v1.DriftReport.samples:type_name -> hookmesh.reconciler.v1.DriftSample
-	30, // 24: hookmesh.reconciler.v1.StartBackfillResponse.backfill:type_name -> hookmesh.reconciler.v1.Backfill
-	30, // 25: hookmesh.reconciler.v1.GetBackfillResponse.backfill:type_name -> hookmesh.reconciler.v1.Backfill
-	3,  // 26: hookmesh.reconciler.v1.Backfill.state:type_name -> hookmesh.reconciler.v1.BackfillState
-	31, // 27: hookmesh.reconciler.v1.Backfill.started_at:type_name -> google.protobuf.Timestamp
-	31, // 28: hookmesh.reconciler.v1.Backfill.moved_at:type_name -> google.protobuf.Timestamp
-	4,  // 29: hookmesh.reconciler.v1.ReconcilerService.PollSource:input_type -> hookmesh.reconciler.v1.PollSourceRequest
-	6,  // 30: hookmesh.reconciler.v1.ReconcilerService.ListSources:input_type -> hookmesh.reconciler.v1.ListSourcesRequest
-	20, // 31: hookmesh.reconciler.v1.ReconcilerService.SweepSource:input_type -> hookmesh.reconciler.v1.SweepSourceRequest
-	22, // 32: hookmesh.reconciler.v1.ReconcilerService.ListDrift:input_type -> hookmesh.reconciler.v1.ListDriftRequest
-	26, // 33: hookmesh.reconciler.v1.ReconcilerService.StartBackfill:input_type -> hookmesh.reconciler.v1.StartBackfillRequest
-	28, // 34: hookmesh.reconciler.v1.ReconcilerService.GetBackfill:input_type -> hookmesh.reconciler.v1.GetBackfillRequest
-	9,  // 35: hookmesh.reconciler.v1.ReconcilerService.ListDeadLetters:input_type -> hookmesh.reconciler.v1.ListDeadLettersRequest
-	13, // 36: hookmesh.reconciler.v1.ReconcilerService.GetDeadLetter:input_type -> hookmesh.reconciler.v1.GetDeadLetterRequest
-	15, // 37: hookmesh.reconciler.v1.ReconcilerService.ReplayDeadLetters:input_type -> hookmesh.reconciler.v1.ReplayDeadLettersRequest
-	18, // 38: hookmesh.reconciler.v1.ReconcilerService.DiscardDeadLetters:input_type -> hookmesh.reconciler.v1.DiscardDeadLettersRequest
-	5,  // 39: hookmesh.reconciler.v1.ReconcilerService.PollSource:output_type -> hookmesh.reconciler.v1.PollSourceResponse
-	8,  // 40: hookmesh.reconciler.v1.ReconcilerService.ListSources:output_type -> hookmesh.reconciler.v1.ListSourcesResponse
-	21, // 41: hookmesh.reconciler.v1.ReconcilerService.SweepSource:output_type -> hookmesh.reconciler.v1.SweepSourceResponse
-	23, // 42: hookmesh.reconciler.v1.ReconcilerService.ListDrift:output_type -> hookmesh.reconciler.v1.ListDriftResponse
-	27, // 43: hookmesh.reconciler.v1.ReconcilerService.StartBackfill:output_type -> hookmesh.reconciler.v1.StartBackfillResponse
-	29, // 44: hookmesh.reconciler.v1.ReconcilerService.GetBackfill:output_type -> hookmesh.reconciler.v1.GetBackfillResponse
-	12, // 45: hookmesh.reconciler.v1.ReconcilerService.ListDeadLetters:output_type -> hookmesh.reconciler.v1.ListDeadLettersResponse
-	14, // 46: hookmesh.reconciler.v1.ReconcilerService.GetDeadLetter:output_type -> hookmesh.reconciler.v1.GetDeadLetterResponse
-	17, // 47: hookmesh.reconciler.v1.ReconcilerService.ReplayDeadLetters:output_type -> hookmesh.reconciler.v1.ReplayDeadLettersResponse
-	19, // 48: hookmesh.reconciler.v1.ReconcilerService.DiscardDeadLetters:output_type -> hookmesh.reconciler.v1.DiscardDeadLettersResponse
-	39, // [39:49] is the sub-list for method output_type
-	29, // [29:39] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	32, // 0: hookmesh.reconciler.v1.SourceStatus.polled_at:type_name -> google.protobuf.Timestamp
+	32, // 1: hookmesh.reconciler.v1.SourceStatus.next_poll_at:type_name -> google.protobuf.Timestamp
+	32, // 2: hookmesh.reconciler.v1.SourceStatus.heard_at:type_name -> google.protobuf.Timestamp
+	8,  // 3: hookmesh.reconciler.v1.SourceStatus.subscriptions:type_name -> hookmesh.reconciler.v1.SubscriptionStatus
+	32, // 4: hookmesh.reconciler.v1.SubscriptionStatus.expires_at:type_name -> google.protobuf.Timestamp
+	7,  // 5: hookmesh.reconciler.v1.ListSourcesResponse.sources:type_name -> hookmesh.reconciler.v1.SourceStatus
+	11, // 6: hookmesh.reconciler.v1.ListDeadLettersRequest.filter:type_name -> hookmesh.reconciler.v1.DeadLetterFilter
+	0,  // 7: hookmesh.reconciler.v1.DeadLetterFilter.state:type_name -> hookmesh.reconciler.v1.DeadLetterState
+	32, // 8: hookmesh.reconciler.v1.DeadLetterFilter.failed_after:type_name -> google.protobuf.Timestamp
+	32, // 9: hookmesh.reconciler.v1.DeadLetterFilter.failed_before:type_name -> google.protobuf.Timestamp
+	0,  // 10: hookmesh.reconciler.v1.DeadLetterStatus.state:type_name -> hookmesh.reconciler.v1.DeadLetterState
+	32, // 11: hookmesh.reconciler.v1.DeadLetterStatus.resolved_at:type_name -> google.protobuf.Timestamp
+	33, // 12: hookmesh.reconciler.v1.ListDeadLettersResponse.dead_letters:type_name -> hookmesh.event.v1.DeadLetter
+	12, // 13: hookmesh.reconciler.v1.ListDeadLettersResponse.statuses:type_name -> hookmesh.reconciler.v1.DeadLetterStatus
+	33, // 14: hookmesh.reconciler.v1.GetDeadLetterResponse.dead_letter:type_name -> hookmesh.event.v1.DeadLetter
+	12, // 15: hookmesh.reconciler.v1.GetDeadLetterResponse.status:type_name -> hookmesh.reconciler.v1.DeadLetterStatus
+	11, // 16: hookmesh.reconciler.v1.ReplayDeadLettersRequest.filter:type_name -> hookmesh.reconciler.v1.DeadLetterFilter
+	1,  // 17: hookmesh.reconciler.v1.ReplayResult.action:type_name -> hookmesh.reconciler.v1.ReplayAction
+	17, // 18: hookmesh.reconciler.v1.ReplayDeadLettersResponse.results:type_name -> hookmesh.reconciler.v1.ReplayResult
+	11, // 19: hookmesh.reconciler.v1.DiscardDeadLettersRequest.filter:type_name -> hookmesh.reconciler.v1.DeadLetterFilter
+	26, // 20: hookmesh.reconciler.v1.SweepSourceResponse.report:type_name -> hookmesh.reconciler.v1.DriftReport
+	26, // 21: hookmesh.reconciler.v1.ListDriftResponse.reports:type_name -> hookmesh.reconciler.v1.DriftReport
+	2,  // 22: hookmesh.reconciler.v1.DriftSample.kind:type_name -> hookmesh.reconciler.v1.DriftKind
+	32, // 23: hookmesh.reconciler.v1.DriftReport.started_at:type_name -> google.protobuf.Timestamp
+	32, // 24: hookmesh.reconciler.v1.DriftReport.finished_at:type_name -> google.protobuf.Timestamp
+	25, // 25: hookmesh.reconciler.v1.DriftReport.samples:type_name -> hookmesh.reconciler.v1.DriftSample
+	31, // 26: hookmesh.reconciler.v1.StartBackfillResponse.backfill:type_name -> hookmesh.reconciler.v1.Backfill
+	31, // 27: hookmesh.reconciler.v1.GetBackfillResponse.backfill:type_name -> hookmesh.reconciler.v1.Backfill
+	3,  // 28: hookmesh.reconciler.v1.Backfill.state:type_name -> hookmesh.reconciler.v1.BackfillState
+	32, // 29: hookmesh.reconciler.v1.Backfill.started_at:type_name -> google.protobuf.Timestamp
+	32, // 30: hookmesh.reconciler.v1.Backfill.moved_at:type_name -> google.protobuf.Timestamp
+	4,  // 31: hookmesh.reconciler.v1.ReconcilerService.PollSource:input_type -> hookmesh.reconciler.v1.PollSourceRequest
+	6,  // 32: hookmesh.reconciler.v1.ReconcilerService.ListSources:input_type -> hookmesh.reconciler.v1.ListSourcesRequest
+	21, // 33: hookmesh.reconciler.v1.ReconcilerService.SweepSource:input_type -> hookmesh.reconciler.v1.SweepSourceRequest
+	23, // 34: hookmesh.reconciler.v1.ReconcilerService.ListDrift:input_type -> hookmesh.reconciler.v1.ListDriftRequest
+	27, // 35: hookmesh.reconciler.v1.ReconcilerService.StartBackfill:input_type -> hookmesh.reconciler.v1.StartBackfillRequest
+	29, // 36: hookmesh.reconciler.v1.ReconcilerService.GetBackfill:input_type -> hookmesh.reconciler.v1.GetBackfillRequest
+	10, // 37: hookmesh.reconciler.v1.ReconcilerService.ListDeadLetters:input_type -> hookmesh.reconciler.v1.ListDeadLettersRequest
+	14, // 38: hookmesh.reconciler.v1.ReconcilerService.GetDeadLetter:input_type -> hookmesh.reconciler.v1.GetDeadLetterRequest
+	16, // 39: hookmesh.reconciler.v1.ReconcilerService.ReplayDeadLetters:input_type -> hookmesh.reconciler.v1.ReplayDeadLettersRequest
+	19, // 40: hookmesh.reconciler.v1.ReconcilerService.DiscardDeadLetters:input_type -> hookmesh.reconciler.v1.DiscardDeadLettersRequest
+	5,  // 41: hookmesh.reconciler.v1.ReconcilerService.PollSource:output_type -> hookmesh.reconciler.v1.PollSourceResponse
+	9,  // 42: hookmesh.reconciler.v1.ReconcilerService.ListSources:output_type -> hookmesh.reconciler.v1.ListSourcesResponse
+	22, // 43: hookmesh.reconciler.v1.ReconcilerService.SweepSource:output_type -> hookmesh.reconciler.v1.SweepSourceResponse
+	24, // 44: hookmesh.reconciler.v1.ReconcilerService.ListDrift:output_type -> hookmesh.reconciler.v1.ListDriftResponse
+	28, // 45: hookmesh.reconciler.v1.ReconcilerService.StartBackfill:output_type -> hookmesh.reconciler.v1.StartBackfillResponse
+	30, // 46: hookmesh.reconciler.v1.ReconcilerService.GetBackfill:output_type -> hookmesh.reconciler.v1.GetBackfillResponse
+	13, // 47: hookmesh.reconciler.v1.ReconcilerService.ListDeadLetters:output_type -> hookmesh.reconciler.v1.ListDeadLettersResponse
+	15, // 48: hookmesh.reconciler.v1.ReconcilerService.GetDeadLetter:output_type -> hookmesh.reconciler.v1.GetDeadLetterResponse
+	18, // 49: hookmesh.reconciler.v1.ReconcilerService.ReplayDeadLetters:output_type -> hookmesh.reconciler.v1.ReplayDeadLettersResponse
+	20, // 50: hookmesh.reconciler.v1.ReconcilerService.DiscardDeadLetters:output_type -> hookmesh.reconciler.v1.DiscardDeadLettersResponse
+	41, // [41:51] is the sub-list for method output_type
+	31, // [31:41] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_hookmesh_reconciler_v1_reconciler_proto_init() }
@@ -2382,7 +2464,7 @@ func file_hookmesh_reconciler_v1_reconciler_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hookmesh_reconciler_v1_reconciler_proto_rawDesc), len(file_hookmesh_reconciler_v1_reconciler_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   27,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -1,0 +1,198 @@
+package reconciler
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	reconcilerv1 "github.com/hookmesh/hookmesh/gen/hookmesh/reconciler/v1"
+	"github.com/hookmesh/hookmesh/services/connector"
+)
+
+const (
+	subscriptionState = "subscriptions"
+	// subscriptionCheck is how often it is looked whether subscriptions are there and last long enough.
+	subscriptionCheck = 5 * time.Minute
+	// leastLead is how long before its end a subscription is renewed at the least.
+	leastLead = 15 * time.Minute
+)
+
+// subscription is one that is kept alive.
+type subscription struct {
+	connector.Subscription
+	// MadeAt is when it was made or renewed: with ExpiresAt it tells how long the provider lets it live.
+	MadeAt time.Time
+	// Error is that of the last try; empty if it went well.
+	Error string `json:",omitempty"`
+}
+
+// due says whether it has to be renewed: when a third of its life is left.
+func (s subscription) due(now time.Time) bool {
+	lead := max(leastLead, s.ExpiresAt.Sub(s.MadeAt)/3)
+	return !s.ExpiresAt.IsZero() && s.ExpiresAt.Sub(now) < lead
+}
+
+// subscriptionPlan is what has to be done about a source's subscriptions.
+type subscriptionPlan struct {
+	subscribe  []string // resources that nothing watches (any more)
+	renew, end []subscription
+	keep       []subscription
+}
+
+// planSubscriptions compares what has to be watched with what is kept, and with what the source still knows (if it tells). What
+// the source has lost, or what has ended, is made anew.
+func planSubscriptions(resources []string, kept []subscription, listed []connector.Subscription, told bool, now time.Time) (p subscriptionPlan) {
+	for _, s := range kept {
+		lost := told && !slices.ContainsFunc(listed, func(l connector.Subscription) bool { return l.ID == s.ID })
+		ended := !s.ExpiresAt.IsZero() && !s.ExpiresAt.After(now)
+		switch {
+		case lost || ended || s.ID == "":
+		case !slices.Contains(resources, s.Resource):
+			p.end = append(p.end, s)
+		case s.due(now):
+			p.renew = append(p.renew, s)
+		default:
+			p.keep = append(p.keep, s)
+		}
+	}
+	watched := slices.Concat(p.keep, p.renew)
+	for _, r := range resources {
+		if !slices.ContainsFunc(watched, func(s subscription) bool { return s.Resource == r }) {
+			p.subscribe = append(p.subscribe, r)
+		}
+	}
+	return p
+}
+
+// subscribable says whether the source can be asked to call us, and where.
+func (p *poller) subscribable() bool {
+	return p.src.Subscriber != nil && p.src.PublicURL != "" && p.subscriptionSecret() != ""
+}
+
+// subscriptionSecret is the newest secret that is valid.
+func (p *poller) subscriptionSecret() string {
+	for _, s := range p.src.Secrets {
+		if s.NotAfter.IsZero() || s.NotAfter.After(p.deps.Now()) {
+			return s.Value
+		}
+	}
+	return ""
+}
+
+// runSubscriptions keeps the source calling us until ctx ends.
+func (p *poller) runSubscriptions(ctx context.Context) {
+	for ctx.Err() == nil {
+		if err := p.keepSubscriptions(ctx); err != nil {
+			p.failed(ctx, "the source's subscriptions could not be kept alive; trying again", err)
+		}
+		sleep(ctx, subscriptionCheck*9/10+rand.N(subscriptionCheck/5))
+	}
+}
+
+func (p *poller) subscriptions(ctx context.Context) (kept []subscription, err error) {
+	raw, err := p.deps.Store.State(ctx, subscriptionState, p.src.Name)
+	if err != nil || raw == nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(raw, &kept); err != nil {
+		return nil, fmt.Errorf("read the subscriptions of %s: %w", p.src.Name, err)
+	}
+	return kept, nil
+}
+
+// keepSubscriptions makes, renews and ends what has to be. The state is stored after every call, so that a crash forgets none. When
+// one had to be made anew, something may have been missed: the source is polled.
+func (p *poller) keepSubscriptions(ctx context.Context) error {
+	kept, err := p.subscriptions(ctx)
+	if err != nil {
+		return err
+	}
+	resources, err := p.src.Subscriber.Resources(ctx)
+	if err != nil {
+		return fmt.Errorf("list what has to be watched: %w", err)
+	}
+	listed, told, err := p.src.Subscriber.Subscriptions(ctx)
+	if err != nil {
+		return fmt.Errorf("list subscriptions: %w", err)
+	}
+	plan := planSubscriptions(resources, kept, listed, told, p.deps.Now())
+	now := plan.keep
+	pending := slices.Concat(plan.renew, plan.end)
+	store := func() error {
+		raw, err := json.Marshal(slices.Concat(now, pending))
+		if err != nil {
+			return err
+		}
+		return p.deps.Store.SetState(ctx, subscriptionState, p.src.Name, raw)
+	}
+	var errs []error
+	for _, s := range plan.renew {
+		next, err := p.renew(ctx, s)
+		pending = pending[1:]
+		now = append(now, next)
+		errs = append(errs, err, store())
+	}
+	for _, s := range plan.end {
+		err := p.src.Subscriber.Unsubscribe(ctx, s.Subscription)
+		pending = pending[1:]
+		if err != nil {
+			s.Error = err.Error()
+			now = append(now, s)
+		}
+		errs = append(errs, err, store())
+	}
+	for _, r := range plan.subscribe {
+		made, err := p.src.Subscriber.Subscribe(ctx, r, p.src.PublicURL, p.subscriptionSecret())
+		s := subscription{Subscription: made, MadeAt: p.deps.Now()}
+		if err != nil {
+			s = subscription{Subscription: connector.Subscription{Resource: r}, Error: err.Error()}
+		} else {
+			p.deps.Telemetry.Logger.InfoContext(ctx, "the source was asked to call us", "source", p.src.Name, "resource", r, "until", made.ExpiresAt)
+			p.schedule(0)
+			p.wakeUp()
+		}
+		now = append(now, s)
+		errs = append(errs, err, store())
+	}
+	return errors.Join(errs...)
+}
+
+// renew extends a subscription; one that is lost is made anew, and one that cannot be extended now is kept until it ends.
+func (p *poller) renew(ctx context.Context, s subscription) (subscription, error) {
+	next, err := p.src.Subscriber.Renew(ctx, s.Subscription, p.src.PublicURL, p.subscriptionSecret())
+	if errors.Is(err, connector.ErrGone) {
+		next, err = p.src.Subscriber.Subscribe(ctx, s.Resource, p.src.PublicURL, p.subscriptionSecret())
+		if err == nil {
+			p.schedule(0)
+			p.wakeUp()
+		}
+	}
+	if err != nil {
+		s.Error = err.Error()
+		return s, fmt.Errorf("renew the subscription to %s: %w", s.Resource, err)
+	}
+	return subscription{Subscription: next, MadeAt: p.deps.Now()}, nil
+}
+
+// subscriptionStatus tells how the subscriptions stand.
+func (p *poller) subscriptionStatus(ctx context.Context) ([]*reconcilerv1.SubscriptionStatus, error) {
+	kept, err := p.subscriptions(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var out []*reconcilerv1.SubscriptionStatus
+	for _, s := range kept {
+		st := &reconcilerv1.SubscriptionStatus{Resource: s.Resource, Error: s.Error}
+		if !s.ExpiresAt.IsZero() {
+			st.ExpiresAt = timestamppb.New(s.ExpiresAt)
+		}
+		out = append(out, st)
+	}
+	return out, nil
+}

@@ -1,0 +1,128 @@
+package reconciler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/hookmesh/hookmesh/services/connector"
+	"github.com/hookmesh/hookmesh/services/internal/config"
+	"github.com/hookmesh/hookmesh/services/internal/telemetry"
+)
+
+// feeds is a provider whose subscriptions live for three hours, and which may lose them.
+type feeds struct {
+	now       time.Time
+	resources []string
+	live      map[string]connector.Subscription
+	made      int
+	tells     bool
+	fail      error
+}
+
+func (f *feeds) Resources(context.Context) ([]string, error) { return f.resources, nil }
+
+func (f *feeds) Subscribe(_ context.Context, resource, url, secret string) (connector.Subscription, error) {
+	if f.fail != nil || url != "https://h.example/webhooks/s" || secret != "new" {
+		return connector.Subscription{}, errors.Join(f.fail, fmt.Errorf("%s %s", url, secret))
+	}
+	f.made++
+	s := connector.Subscription{ID: fmt.Sprint("id", f.made), Resource: resource, ExpiresAt: f.now.Add(3 * time.Hour), State: "x"}
+	f.live[s.ID] = s
+	return s, nil
+}
+
+func (f *feeds) Renew(_ context.Context, s connector.Subscription, _, _ string) (connector.Subscription, error) {
+	if f.fail != nil {
+		return s, f.fail
+	}
+	if _, ok := f.live[s.ID]; !ok {
+		return s, connector.ErrGone
+	}
+	s.ExpiresAt = f.now.Add(3 * time.Hour)
+	f.live[s.ID] = s
+	return s, nil
+}
+
+func (f *feeds) Unsubscribe(_ context.Context, s connector.Subscription) error {
+	delete(f.live, s.ID)
+	return nil
+}
+
+func (f *feeds) Subscriptions(context.Context) (list []connector.Subscription, ok bool, err error) {
+	for _, s := range f.live {
+		list = append(list, s)
+	}
+	return list, f.tells, nil
+}
+
+// states keeps states in memory; nothing else is asked of it here.
+type states struct {
+	Store
+	kept map[string][]byte
+}
+
+func (s *states) State(_ context.Context, kind, source string) ([]byte, error) {
+	return s.kept[kind+"/"+source], nil
+}
+
+func (s *states) SetState(_ context.Context, kind, source string, state []byte) error {
+	s.kept[kind+"/"+source] = state
+	return nil
+}
+
+func TestASourceIsKeptCallingUs(t *testing.T) {
+	for _, tells := range []bool{true, false} {
+		t.Run(fmt.Sprint("the source tells its subscriptions: ", tells), func(t *testing.T) {
+			f := &feeds{now: began, resources: []string{"a", "b"}, live: map[string]connector.Subscription{}, tells: tells}
+			src := Source{Source: config.Source{Name: "s", PublicURL: "https://h.example/webhooks/s", Secrets: []config.Secret{{Value: "old", NotAfter: began.Add(-time.Hour)}, {Value: "new"}}}, Connector: connector.Connector{Subscriber: f}}
+			s, err := New(Deps{Store: &states{kept: map[string][]byte{}}, Telemetry: telemetry.Nop(), Now: func() time.Time { return f.now }}, Config{}, []Source{src})
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := s.source("s")
+			step := func(after time.Duration, live, made int) {
+				t.Helper()
+				f.now = f.now.Add(after)
+				err := p.keepSubscriptions(t.Context())
+				if (err != nil) != (f.fail != nil) || len(f.live) != live || f.made != made {
+					t.Errorf("%d live, %d made, %v; want %d, %d", len(f.live), f.made, err, live, made)
+				}
+			}
+			step(0, 2, 2)
+			step(time.Hour, 2, 2)
+			step(61*time.Minute, 2, 2) // less than a third is left: renewed
+			for _, l := range f.live {
+				if l.ExpiresAt.Sub(f.now) != 3*time.Hour {
+					t.Errorf("%s ends at %s", l.ID, l.ExpiresAt)
+				}
+			}
+			f.fail = errors.New("HTTP 500") // no answer for a while: they are kept, and renewed later
+			step(130*time.Minute, 2, 2)
+			st, err := p.subscriptionStatus(t.Context())
+			if err != nil || len(st) != 2 || st[0].GetError() == "" {
+				t.Errorf("%v, %v", st, err)
+			}
+			f.fail = nil
+			step(time.Minute, 2, 2)
+			f.resources = []string{"b", "c"}
+			step(time.Minute, 2, 3)
+			clear(f.live) // the source loses all of them
+			if tells {
+				step(time.Minute, 2, 5)
+			} else {
+				step(4*time.Hour, 2, 5) // found out when they have ended
+			}
+		})
+	}
+}
+
+func TestAnInstanceThatWasAwayMakesEndedSubscriptionsAnew(t *testing.T) {
+	kept := []subscription{{Subscription: connector.Subscription{ID: "1", Resource: "a", ExpiresAt: began.Add(-time.Minute)}}, {Subscription: connector.Subscription{Resource: "b"}, Error: "HTTP 500"}}
+	p := planSubscriptions([]string{"a", "b"}, kept, nil, false, began)
+	if len(p.subscribe) != 2 || len(p.renew)+len(p.keep)+len(p.end) != 0 {
+		t.Errorf("%+v", p)
+	}
+}
