@@ -92,7 +92,7 @@ func verdict(t *testing.T, d delivery) (verdict, code, reason string) {
 	cmd.Stdin = strings.NewReader(d.Body)
 	out, err := cmd.Output()
 	var exit *exec.ExitError
-	if err != nil && !(errors.As(err, &exit) && exit.ExitCode() == 1) {
+	if err != nil && (!errors.As(err, &exit) || exit.ExitCode() != 1) {
 		t.Fatalf("hookmesh verify: %v %s", err, exitText(exit))
 	}
 	var said struct{ Verdict, Code, Reason string }

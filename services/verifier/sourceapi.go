@@ -52,7 +52,7 @@ func (s *Sources) CreateSource(ctx context.Context, req *sourcev1.CreateSourceRe
 
 func newSecret(secret *sourcev1.NewSecret, now time.Time) storedSecret {
 	id := make([]byte, 4)
-	rand.Read(id) //nolint:errcheck // crypto/rand.Read never fails, as its documentation says
+	rand.Read(id) // never fails, as its documentation says
 	out := storedSecret{ID: hex.EncodeToString(id), Value: secret.GetValue(), AddedAt: now.UTC(), Kind: secret.GetKind(), For: secret.GetFor()}
 	if secret.GetNotAfter() != nil {
 		out.NotAfter = secret.GetNotAfter().AsTime()

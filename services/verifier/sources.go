@@ -119,7 +119,7 @@ func NewSources(ctx context.Context, deps SourcesDeps) (*Sources, error) {
 		s.declared[src.Name] = src
 	}
 	salt := make([]byte, 32)
-	rand.Read(salt) //nolint:errcheck // crypto/rand.Read never fails, as its documentation says
+	rand.Read(salt) // never fails, as its documentation says
 	salt, err := deps.Store.Salt(ctx, salt)
 	if err != nil {
 		return nil, err

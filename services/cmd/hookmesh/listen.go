@@ -118,18 +118,18 @@ func (l *listener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err := l.keep(c); err != nil {
 		_, _ = fmt.Fprintln(l.out, "the request could not be recorded:", err)
 	}
-	res, answer, err := l.send(r.Context(), c)
+	res, err := l.send(r.Context(), c)
 	if err != nil {
 		http.Error(w, "hookmesh does not answer", http.StatusBadGateway)
 		return
 	}
-	for name, values := range res.Header {
+	for name, values := range res.header {
 		if name != "Content-Length" && name != "Connection" && name != "Date" {
 			w.Header()[name] = values
 		}
 	}
-	w.WriteHeader(res.StatusCode)
-	_, _ = w.Write(answer) // the tunnel is gone if this fails
+	w.WriteHeader(res.status)
+	_, _ = w.Write(res.body) // the tunnel is gone if this fails
 }
 
 func (l *listener) keep(c captured) error {
@@ -149,11 +149,18 @@ func (l *listener) keep(c captured) error {
 // hopByHop are headers of one connection, not of the request: https://www.rfc-editor.org/rfc/rfc9110#section-7.6.1.
 var hopByHop = []string{"Connection", "Proxy-Connection", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Content-Length"}
 
+// answered is what hookmesh said to a request.
+type answered struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
 // send sends a request to hookmesh and shows how it ended.
-func (l *listener) send(ctx context.Context, c captured) (*http.Response, []byte, error) {
+func (l *listener) send(ctx context.Context, c captured) (answered, error) {
 	req, err := http.NewRequestWithContext(ctx, c.Method, l.target(c.Query), bytes.NewReader(c.Body))
 	if err != nil {
-		return nil, nil, usageError{fmt.Errorf("%s is not a URL: %w", l.base, err)}
+		return answered{}, usageError{fmt.Errorf("%s is not a URL: %w", l.base, err)}
 	}
 	req.Header = c.Header.Clone()
 	for _, name := range hopByHop {
@@ -161,19 +168,20 @@ func (l *listener) send(ctx context.Context, c captured) (*http.Response, []byte
 	}
 	began := time.Now()
 	res, err := l.client.Do(req)
-	var answer []byte
+	var out answered
 	if err == nil {
-		answer, err = io.ReadAll(io.LimitReader(res.Body, maxCaptured))
+		out.status, out.header = res.StatusCode, res.Header
+		out.body, err = io.ReadAll(io.LimitReader(res.Body, maxCaptured))
 		err = errors.Join(err, res.Body.Close())
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err != nil {
 		_, _ = fmt.Fprintf(l.out, "%s %5d bytes → no hookmesh answers at %s\n", c.Method, len(c.Body), l.base)
-		return nil, nil, err
+		return answered{}, err
 	}
-	_, _ = fmt.Fprintf(l.out, "%s %5d bytes → %d in %s  %s\n", c.Method, len(c.Body), res.StatusCode, time.Since(began).Round(time.Millisecond), clip(strings.Join(strings.Fields(string(answer)), " "), 160))
-	return res, answer, nil
+	_, _ = fmt.Fprintf(l.out, "%s %5d bytes → %d in %s  %s\n", c.Method, len(c.Body), out.status, time.Since(began).Round(time.Millisecond), clip(strings.Join(strings.Fields(string(out.body)), " "), 160))
+	return out, nil
 }
 
 // again sends what was captured, in its order.
@@ -196,12 +204,12 @@ func (l *listener) again(ctx context.Context) error {
 				return err
 			}
 		}
-		res, _, err := l.send(ctx, c)
+		res, err := l.send(ctx, c)
 		if err != nil {
 			return fmt.Errorf("request %d: %w", sent+1, err)
 		}
 		sent++
-		if res.StatusCode >= 300 {
+		if res.status >= 300 {
 			refused++
 		}
 	}

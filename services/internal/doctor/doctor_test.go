@@ -44,7 +44,7 @@ func TestTheClockIsJudgedByNTPElseByTheSources(t *testing.T) {
 }
 
 func TestSecretsThatEndOrAreLeftOverAreToldOf(t *testing.T) {
-	at := func(d time.Duration) time.Time { return now.Add(d) }
+	at := now.Add
 	secret := func(id string, added, until, used time.Time) doctor.Secret {
 		return doctor.Secret{ID: id, AddedAt: added, NotAfter: until, LastUsed: used}
 	}

@@ -137,7 +137,7 @@ func KeyFile(path string) ([]byte, error) {
 // newKeyFile writes a new key so that a crash leaves a whole file or none.
 func newKeyFile(path string) ([]byte, error) {
 	k := make([]byte, KeySize)
-	rand.Read(k) //nolint:errcheck // crypto/rand.Read never fails, as its documentation says
+	rand.Read(k) // never fails, as its documentation says
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("make key file: %w", err)
 	}

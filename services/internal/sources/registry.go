@@ -106,10 +106,10 @@ func (r *Registry) Run(ctx context.Context) error {
 		return nil
 	}
 	pause := firstPause
-	for ctx.Err() == nil {
+	for {
 		heard, err := r.watch(ctx)
 		if ctx.Err() != nil {
-			break
+			return nil //nolint:nilerr // it was asked to end
 		}
 		if heard {
 			pause = firstPause
@@ -123,7 +123,6 @@ func (r *Registry) Run(ctx context.Context) error {
 		timer.Stop()
 		pause = min(2*pause, longestPause)
 	}
-	return nil
 }
 
 // watch reads one stream to its end, and says whether anything came.

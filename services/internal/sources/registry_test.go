@@ -135,6 +135,8 @@ func TestNothingIsKnownToBeAllUntilTheVerifierTold(t *testing.T) {
 		if err := r.Wait(ctx); err == nil {
 			t.Error("did not wait")
 		}
-		<-done
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
 	})
 }
