@@ -99,9 +99,9 @@ var formats = map[eventv1.ContentFormat]extract.Format{
 
 // replace makes a document's content searchable, embedding only what is new.
 func (s *Service) replace(ctx context.Context, job *Job, src connector.Document, learned *visit) error {
-	text, problems, err := extract.Document(src)
+	text, problems, err := s.extract.Document(ctx, src)
 	if err != nil {
-		return &connector.Error{Permanent: true, Err: err}
+		return &connector.Error{Permanent: errors.Is(err, extract.ErrUnreadable), Err: err}
 	}
 	for _, problem := range problems {
 		s.deps.Telemetry.Logger.WarnContext(ctx, "a part of a document cannot be read and is left out", "source", job.Source, "document", job.DocumentID, "error", problem)

@@ -21,6 +21,7 @@ import (
 	eventv1 "github.com/hookmesh/hookmesh/gen/hookmesh/event/v1"
 	"github.com/hookmesh/hookmesh/services/connector"
 	"github.com/hookmesh/hookmesh/services/embedder/embedding"
+	"github.com/hookmesh/hookmesh/services/embedder/extract"
 	"github.com/hookmesh/hookmesh/services/internal/events"
 	"github.com/hookmesh/hookmesh/services/internal/kafka"
 	"github.com/hookmesh/hookmesh/services/internal/stage"
@@ -86,6 +87,7 @@ type Service struct {
 	breakers *breakers
 	taking   sync.Mutex // held by the worker that takes a job: what a probe allows is one job, not one per worker
 	wake     chan struct{}
+	extract  extract.Extractor
 	tracer   trace.Tracer
 	meters   meters
 }

@@ -43,6 +43,9 @@ func (s *Service) Run(ctx context.Context) error {
 		wg.Go(func() { s.work(ctx) })
 	}
 	wg.Wait()
+	if err := s.extract.Close(); err != nil {
+		return fmt.Errorf("close the PDF reader: %w", err)
+	}
 	return nil
 }
 

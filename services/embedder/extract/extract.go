@@ -45,25 +45,6 @@ func Markdown(format Format, content []byte) (string, error) {
 	return "", fmt.Errorf("extract text: unknown format %q", format)
 }
 
-// Document returns all that a document says: its content, then its parts, each under its title. What a part of it cannot be read
-// as is in problems; the rest is there all the same.
-func Document(doc connector.Document) (text string, problems []error, err error) {
-	if text, err = Markdown(doc.Format, doc.Content); err != nil {
-		return "", nil, err
-	}
-	for _, p := range doc.Parts {
-		part, err := Markdown(p.Format, p.Content)
-		if err != nil {
-			problems = append(problems, fmt.Errorf("%s: %w", p.Title, err))
-		}
-		if p.Title != "" {
-			part = "## " + strings.Join(strings.Fields(clean([]byte(p.Title))), " ") + "\n\n" + part
-		}
-		text = strings.TrimRight(text, "\n") + "\n\n" + part
-	}
-	return text, problems, nil
-}
-
 // clean makes bytes safe to handle as text.
 func clean(content []byte) string {
 	s := strings.ToValidUTF8(string(content), "\uFFFD")

@@ -17,7 +17,8 @@ func storageToHTML(src string) (string, error) {
 	dec := xml.NewDecoder(strings.NewReader(`<root xmlns:ac="ac" xmlns:ri="ri">` + src + `</root>`))
 	dec.Strict = false
 	dec.Entity = xml.HTMLEntity
-	dec.AutoClose = xml.HTMLAutoClose
+	// Not xml.HTMLAutoClose: it names "link", and the decoder would take <ac:link> for it and stumble over its end.
+	dec.AutoClose = []string{"br", "hr", "img", "col", "input"}
 	w := &storageWriter{}
 	for {
 		tok, err := dec.Token()
@@ -77,8 +78,12 @@ func (w *storageWriter) start(t xml.StartElement) {
 		tag = "<span>" + escape(attr(t, "content-title")+attr(t, "filename")) + " </span>"
 	case name == "ri:url":
 		tag = "<span>" + escape(attr(t, "value")) + " </span>"
+	case name == "img", name == "ac:image":
+		tag, closing = "<span>"+escape(attr(t, "alt"))+" ", "</span>"
 	case name == "time":
 		tag, closing = "<span>"+escape(attr(t, "datetime")), "</span>"
+	case inlineMacros[name]:
+		tag, closing = "<span>", "</span>"
 	case strings.Contains(name, ":"):
 		tag, closing = "<div>", "</div>"
 	case htmlTags[name]:
@@ -132,5 +137,8 @@ func set(names string) map[string]bool {
 
 // htmlTags are the elements that storage format shares with HTML.
 var htmlTags = set("p h1 h2 h3 h4 h5 h6 ul ol li table thead tbody tr th td a strong b em i u s code pre blockquote br hr div span sub sup del")
+
+// inlineMacros stand inside lines.
+var inlineMacros = set("ac:link ac:link-body ac:plain-text-link-body ac:inline-comment-marker ac:emoticon ac:placeholder ri:user ri:space")
 
 var voidTags = set("br hr")
