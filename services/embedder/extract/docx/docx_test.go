@@ -31,7 +31,9 @@ const (
 	tail = `</w:body></w:document>`
 )
 
-func p(text string) string { return `<w:p><w:r><w:t xml:space="preserve">` + text + `</w:t></w:r></w:p>` }
+func p(text string) string {
+	return `<w:p><w:r><w:t xml:space="preserve">` + text + `</w:t></w:r></w:p>`
+}
 
 func TestNoTextOfAWordFileIsLost(t *testing.T) {
 	doc := head +
