@@ -232,3 +232,9 @@ func TestAChannelIsReplacedBeforeItEnds(t *testing.T) {
 		}
 	}
 }
+
+func TestWebhooksAndTheConnectorAgreeOnIDs(t *testing.T) {
+	id := newSim(t).Create("T", "x")
+	connectortest.SameIDs(t, "google-drive", "secret", nil, connectortest.Webhook{Name: "a file's channel", Want: []string{id},
+		Header: map[string]string{"X-Goog-Channel-ID": "c", "X-Goog-Message-Number": "10", "X-Goog-Resource-State": "update", "X-Goog-Resource-URI": "https://www.googleapis.com/drive/v3/files/" + id + "?alt=json"}})
+}

@@ -114,3 +114,11 @@ func TestWrongKeysAreRefused(t *testing.T) {
 		}
 	}
 }
+
+func TestWebhooksAndTheConnectorAgreeOnIDs(t *testing.T) {
+	id := newSim(t).Create("T", "x")
+	connectortest.SameIDs(t, "ghost", "secret", nil,
+		connectortest.Webhook{Name: "a post", Want: []string{id}, Body: `{"post":{"current":{"id":"` + id + `","title":"T","status":"published","html":"<p>x</p>","updated_at":"2026-05-04T12:00:00.000Z"},"previous":{}}}`},
+		connectortest.Webhook{Name: "a deleted page", Want: []string{id}, Body: `{"page":{"current":{},"previous":{"id":"` + id + `"}}}`},
+	)
+}

@@ -1,5 +1,5 @@
 // Package gitea reads repositories of Gitea and Forgejo: documentation files, wikis and issues. Document ids are owner/name/path of a
-// file, owner/name/wiki/page of a wiki page, and the numeric id of an issue, as those of GitHub.
+// file, owner/name/wiki/page of a wiki page, and issue/id of an issue, as in the webhooks.
 //
 // https://docs.gitea.com/api/
 package gitea
@@ -27,6 +27,8 @@ const (
 	pageSize = "50"
 	// maxComments bounds the comments of an issue.
 	maxComments = 2000
+	// prefix of the ids of issues.
+	prefix = "issue/"
 )
 
 var kinds = []string{"files", "wiki", "issues"}
@@ -236,7 +238,7 @@ type issue struct {
 }
 
 func (i issue) change() connector.Change {
-	return connector.Change{DocumentID: strconv.FormatInt(i.ID, 10), Version: i.UpdatedAt.UTC().Format(time.RFC3339), URL: i.URL}.At(i.UpdatedAt)
+	return connector.Change{DocumentID: prefix + strconv.FormatInt(i.ID, 10), Version: i.UpdatedAt.UTC().Format(time.RFC3339), URL: i.URL}.At(i.UpdatedAt)
 }
 
 func (f *forge) listIssues(ctx context.Context, repo string, w connector.Walk) (part, error) {
@@ -258,7 +260,10 @@ func (f *forge) listIssues(ctx context.Context, repo string, w connector.Walk) (
 
 // Fetch implements connector.Fetcher.
 func (f *forge) Fetch(ctx context.Context, ref connector.Ref) (connector.Document, error) {
-	if _, err := strconv.ParseInt(ref.ID, 10, 64); err == nil {
+	if id, ok := strings.CutPrefix(ref.ID, prefix); ok {
+		if _, err := strconv.ParseInt(id, 10, 64); err != nil {
+			return connector.Document{}, connector.ErrGone
+		}
 		return f.fetchNumbered(ctx, ref)
 	}
 	for _, repo := range f.repos {

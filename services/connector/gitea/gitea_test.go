@@ -25,7 +25,7 @@ func blob(x connectortest.Doc) string { return fmt.Sprintf("%x", sha1.Sum([]byte
 func newSim(t testing.TB, kind string) *connectortest.Docs {
 	d := &connectortest.Docs{}
 	d.ID = func(n int) string {
-		return map[string]string{"files": fmt.Sprintf("%s/docs/page %d.md", repo, n), "wiki": fmt.Sprintf("%s/wiki/Run book %d", repo, n), "issues": fmt.Sprint(7000 + n)}[kind]
+		return map[string]string{"files": fmt.Sprintf("%s/docs/page %d.md", repo, n), "wiki": fmt.Sprintf("%s/wiki/Run book %d", repo, n), "issues": fmt.Sprint("issue/", 7000+n)}[kind]
 	}
 	of := func(k string) []connectortest.Doc {
 		if k != kind {
@@ -130,7 +130,7 @@ func open(d *connectortest.Docs, kinds string) func() (connector.Connector, erro
 }
 
 func TestConformance(t *testing.T) {
-	for kind, missing := range map[string]string{"files": repo + "/none.md", "wiki": repo + "/wiki/None", "issues": "1"} {
+	for kind, missing := range map[string]string{"files": repo + "/none.md", "wiki": repo + "/wiki/None", "issues": "issue/1"} {
 		t.Run(kind, func(t *testing.T) {
 			connectortest.Run(t, func(t *testing.T) *connectortest.Harness {
 				d := newSim(t, kind)
@@ -152,5 +152,20 @@ func TestAnIssueIsFoundByItsURLWithItsComments(t *testing.T) {
 	doc, err := c.Fetcher.Fetch(t.Context(), connector.Ref{ID: id, URL: d.API.URL + "/acme/docs/issues/1#issuecomment-3"})
 	if err != nil || len(doc.Parts) != 1 || doc.Parts[0].Title != "Comment by ann" || d.API.Requests("") != 2 {
 		t.Errorf("%+v, %v", doc, err)
+	}
+}
+
+func TestWebhooksAndTheConnectorAgreeOnIDs(t *testing.T) {
+	repository := `"repository":{"full_name":"acme/docs","default_branch":"main","html_url":"https://git.example/acme/docs"}`
+	event := func(name string) map[string]string {
+		return map[string]string{"X-Gitea-Event": name, "X-Gitea-Delivery": "1"}
+	}
+	for kind, hook := range map[string]connectortest.Webhook{
+		"files":  {Name: "push", Header: event("push"), Body: `{"ref":"refs/heads/main","total_commits":1,` + repository + `,"commits":[{"id":"c1","timestamp":"2026-05-04T12:00:00Z","added":["docs/page 0.md"],"modified":[],"removed":[]}]}`},
+		"wiki":   {Name: "wiki", Header: event("wiki"), Body: `{"action":"edited",` + repository + `,"page":"Run book 0"}`},
+		"issues": {Name: "issue", Header: event("issues"), Body: `{"action":"edited",` + repository + `,"issue":{"id":7000,"title":"I","updated_at":"2026-05-04T12:00:00Z"}}`},
+	} {
+		hook.Want = []string{newSim(t, kind).Create("T", "x")}
+		connectortest.SameIDs(t, "gitea", "secret", nil, hook)
 	}
 }

@@ -196,3 +196,17 @@ func TestAnIssueIsFoundByItsURLWithItsComments(t *testing.T) {
 		t.Errorf("%+v, %v, %d requests", d, err, s.API.Requests(""))
 	}
 }
+
+func TestWebhooksAndTheConnectorAgreeOnIDs(t *testing.T) {
+	about := `"project":{"id":1,"path_with_namespace":"acme/team/docs","default_branch":"main","web_url":"https://gitlab.example/acme/team/docs"}`
+	header := map[string]string{"Idempotency-Key": "1", "X-Gitlab-Token": "secret"}
+	for kind, hook := range map[string]connectortest.Webhook{
+		"files":          {Name: "push", Body: `{"object_kind":"push","ref":"refs/heads/main","total_commits_count":1,` + about + `,"commits":[{"id":"c1","timestamp":"2026-05-04T12:00:00Z","added":[],"modified":["docs/page 0.md"],"removed":[]}]}`},
+		"wiki":           {Name: "wiki", Body: `{"object_kind":"wiki_page",` + about + `,"object_attributes":{"slug":"guides/page-0","title":"T","action":"update","content":"x"}}`},
+		"issues":         {Name: "issue", Body: `{"object_kind":"issue",` + about + `,"object_attributes":{"id":7000,"iid":1,"title":"T","action":"update","updated_at":"2026-05-04T12:00:00Z"}}`},
+		"merge_requests": {Name: "merge request", Body: `{"object_kind":"merge_request",` + about + `,"object_attributes":{"id":7000,"iid":1,"title":"T","action":"update","updated_at":"2026-05-04T12:00:00Z"}}`},
+	} {
+		hook.Header, hook.Want = header, []string{newSim(t, kind).Create("T", "x")}
+		connectortest.SameIDs(t, "gitlab", "secret", nil, hook)
+	}
+}

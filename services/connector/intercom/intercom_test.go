@@ -65,3 +65,9 @@ func TestTranslationsThatArePublishedBelongToTheirArticle(t *testing.T) {
 		t.Errorf("%+v, %v", doc, err)
 	}
 }
+
+func TestWebhooksAndTheConnectorAgreeOnIDs(t *testing.T) {
+	id := newSim(t).Create("T", "x")
+	connectortest.SameIDs(t, "intercom", "secret", nil, connectortest.Webhook{Name: "an article", Want: []string{id},
+		Body: `{"type":"notification_event","id":"notif_1","topic":"article.published","created_at":1777896000,"data":{"item":{"type":"article","id":"` + strings.TrimPrefix(id, "article/") + `","title":"T"}}}`})
+}

@@ -111,3 +111,13 @@ func TestCommentsAndFilesBelongToTheirIssue(t *testing.T) {
 		t.Errorf("an issue of another project: %v", err)
 	}
 }
+
+func TestWebhooksAndTheConnectorAgreeOnIDs(t *testing.T) {
+	id := newSim(t).Create("T", "x")
+	issue := `"issue":{"id":"` + id + `","key":"DOCS-1","self":"https://x/1","fields":{"summary":"T","updated":"2026-05-04T12:00:00.000+0000","project":{"id":"10000"}}}`
+	header := map[string]string{"X-Atlassian-Webhook-Identifier": "1"}
+	connectortest.SameIDs(t, "jira", "secret", nil,
+		connectortest.Webhook{Name: "an issue", Header: header, Want: []string{id}, Body: `{"webhookEvent":"jira:issue_updated","timestamp":1777896000000,` + issue + `}`},
+		connectortest.Webhook{Name: "a comment", Header: header, Want: []string{id}, Body: `{"webhookEvent":"comment_created","timestamp":1777896000000,"comment":{"id":"5"},` + issue + `}`},
+	)
+}

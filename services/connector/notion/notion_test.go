@@ -122,3 +122,12 @@ func TestNoWordOfAPageIsLost(t *testing.T) {
 		t.Errorf("a database: %+v, %v", doc, err)
 	}
 }
+
+func TestWebhooksAndTheConnectorAgreeOnIDs(t *testing.T) {
+	id := newSim(t).Create("T", "x")
+	event := `{"id":"1782edd6-a853-4d4a-b02c-9c8c16f28e53","timestamp":"2026-05-04T12:00:00.000Z","type":"%s",%s}`
+	connectortest.SameIDs(t, "notion", "secret", nil,
+		connectortest.Webhook{Name: "an edit", Want: []string{id}, Body: fmt.Sprintf(event, "page.content_updated", `"entity":{"id":"`+id+`","type":"page"},"data":{"parent":{"id":"x","type":"space"}}`)},
+		connectortest.Webhook{Name: "a comment", Want: []string{id}, Body: fmt.Sprintf(event, "comment.created", `"entity":{"id":"c","type":"comment"},"data":{"page_id":"`+id+`","parent":{"id":"`+id+`","type":"page"}}`)},
+	)
+}

@@ -88,3 +88,9 @@ func TestTranslationsBelongToTheirArticle(t *testing.T) {
 		t.Errorf("%+v, %v", doc, err)
 	}
 }
+
+func TestWebhooksAndTheConnectorAgreeOnIDs(t *testing.T) {
+	id := newSim(t).Create("T", "x")
+	connectortest.SameIDs(t, "zendesk", "secret", nil, connectortest.Webhook{Name: "an article", Want: []string{id}, Body: `{"account_id":1,"detail":{"brand_id":"1","id":"` + id + `"},
+		"event":{"locale":"en-us","section_id":"2","category_id":"3","title":"T"},"id":"01F","subject":"zen:article:` + id + `","time":"2026-05-04T12:00:00Z","type":"zen:event-type:article.published","zendesk_event_version":"2022-11-06"}`})
+}
