@@ -129,7 +129,8 @@ type Lister interface {
 // deletions need none.
 type Sweeper interface {
 	// Sweep reads one page, as List does, but names all documents and no others. A walk that began with the empty cursor and
-	// went on to a page without More is complete; what came into being during it may be missing from it.
+	// went on to a page without More is complete; what came into being during it may be missing from it, and where the source pages by
+	// offsets also what was shifted by a deletion. So what is missing is a suspicion: Fetch says whether it is gone.
 	Sweep(ctx context.Context, cursor string) (Page, error)
 }
 

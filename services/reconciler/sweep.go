@@ -150,11 +150,17 @@ func (p *poller) compareAndHeal(ctx context.Context, r, before *reconcilerv1.Dri
 		}
 		return heal.flush(ctx)
 	}
+	// A list that is paged by offsets leaves documents out while others go. Where the source can be asked for a document itself, it has
+	// the last word: what it says is gone is removed then.
+	action := eventv1.Action_ACTION_DELETED
+	if p.src.Fetcher != nil {
+		action = eventv1.Action_ACTION_UPDATED
+	}
 	for e, err := range gone.Sorted() {
 		if err != nil {
 			return err
 		}
-		if err := heal.add(ctx, e.ID, e.URL, eventv1.Action_ACTION_DELETED); err != nil {
+		if err := heal.add(ctx, e.ID, e.URL, action); err != nil {
 			return err
 		}
 	}
