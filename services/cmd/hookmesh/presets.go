@@ -48,12 +48,12 @@ func presetsCommand() *cobra.Command {
 		&cobra.Command{
 			Use: "lint FILE…", Short: "Say what is wrong with presets of your own", Args: cobra.MinimumNArgs(1),
 			Long: "Say what is wrong with presets of your own, or likely to surprise. Exit code 0: nothing. 1: something.",
-			RunE: func(cmd *cobra.Command, args []string) error { return lintPresets(cmd, args) },
+			RunE: lintPresets,
 		},
 		&cobra.Command{
 			Use: "test FILE…", Short: "Run the vectors that stand beside presets of your own (NAME" + vectorsSuffix + ")", Args: cobra.MinimumNArgs(1),
 			Long: "Run the vectors that stand beside presets of your own (NAME" + vectorsSuffix + ") by exactly the verifier's code.\n\nExit code 0: all are as expected. 1: some are not.",
-			RunE: func(cmd *cobra.Command, args []string) error { return testPresets(cmd, args) },
+			RunE: testPresets,
 		},
 		&cobra.Command{
 			Use: "schema", Short: "Print the JSON Schema of presets, for editors", Args: noArgs,

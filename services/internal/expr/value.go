@@ -43,8 +43,7 @@ func truth(b bool) value {
 	}
 	return value{kind: boolean}
 }
-func whole(n int64) value     { return value{kind: integer, n: n} }
-func (v *value) isTrue() bool { return v.kind == boolean && v.n != 0 }
+func whole(n int64) value { return value{kind: integer, n: n} }
 
 // fromJSON is a place in a document as a value.
 func fromJSON(v jsonvalue.Value) value {

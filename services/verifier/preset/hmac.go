@@ -23,10 +23,10 @@ type hashFunction struct {
 	pool sync.Pool
 }
 
-// running is a hash in use, with room for its results.
+// running is a hash in use, with room for its first result.
 type running struct {
 	digester
-	inner, outer [sha512.Size]byte
+	inner [sha512.Size]byte
 }
 
 func newHashFunction(f func() hash.Hash) *hashFunction {

@@ -158,12 +158,12 @@ func privateKey(secret string) (crypto.Signer, error) {
 
 // sign makes the signature as it stands in the header.
 func (s *signer) sign(v *variant, r *Request, in *messageInput, now time.Time) (string, error) {
-	switch {
-	case v.Algorithm == "token":
+	switch v.Algorithm {
+	case "token":
 		return string(s.secret), nil
-	case v.Algorithm == "basic":
+	case "basic":
 		return base64.StdEncoding.EncodeToString(s.secret), nil
-	case v.Algorithm == "jwt":
+	case "jwt":
 		return s.token(v, r, now)
 	}
 	message := r.message(&v.messages[0], in)
