@@ -21,7 +21,7 @@ type lookups []*sql.Stmt
 func prepareLookups(ctx context.Context, db *sqlite.DB) (lookups, error) {
 	all := make(lookups, len(lookupSizes))
 	for i, n := range lookupSizes {
-		stmt, err := db.Read.PrepareContext(ctx, `SELECT event, typeof(event), partition, offset, expires, key FROM keys WHERE key IN (?`+strings.Repeat(`, ?`, n-1)+`)`)
+		stmt, err := db.Read.PrepareContext(ctx, `SELECT event, typeof(event), partition, offset, expires, key FROM keys WHERE key IN (?`+strings.Repeat(`, ?`, n-1)+`)`) //nolint:sqlclosecheck // lookups.close does
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("prepare the look-up of %d keys: %w", n, err), all.close())
 		}

@@ -35,7 +35,7 @@ func (db *DB) prepareWanted(ctx context.Context) error {
 		}
 		s.mu.Lock()
 		if s.ready[query] != nil { // two transactions missed it
-			err = stmt.Close()
+			err = stmt.Close() //nolint:sqlclosecheck // the others stay open, on purpose
 		} else {
 			s.ready[query] = stmt
 		}
@@ -64,10 +64,10 @@ func (t *Tx) statement(ctx context.Context, query string) (*sql.Stmt, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if stmt := s.ready[query]; stmt != nil {
-		return t.Tx.StmtContext(ctx, stmt), nil
+		return t.StmtContext(ctx, stmt), nil
 	}
 	s.wanted[query] = true
-	return t.PrepareContext(ctx, query)
+	return t.PrepareContext(ctx, query) //nolint:sqlclosecheck // the caller closes it
 }
 
 // Exec runs a statement that stays prepared. Its text must come from a small set.
