@@ -58,6 +58,10 @@ mesh-pause: ## How long a rolling restart of consumers holds up what becomes sea
 bench-mesh: ## Durable 202s per second over separate processes and real Kafka, beside the embedded mode, in one run
 	cd e2e && go test -tags kafka -run TestBenchMesh -v -timeout 20m ./topology/
 
+.PHONY: bench-scale
+bench-scale: ## Events per second and processor time per event with 1, 2 and 4 of each consumer
+	cd e2e && go test -tags kafka -run TestBenchScale -v -timeout 40m ./topology/
+
 .PHONY: deploy-test
 deploy-test: ## Alert rules, dashboards, compose file and Helm chart, checked with the tools that read them
 	cd e2e/deploy && GOWORK=off go test -timeout 8m ./...

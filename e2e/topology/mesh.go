@@ -158,7 +158,7 @@ sources:
     secrets: [{value: %s}]
     content: {inline: content, title: title}
     rate: {per_second: -1}
-`, in.HTTP, in.GRPC, in.Admin, data, strings.Join(m.Kafka.Brokers, `", "`), m.Partitions, min(3, m.Options.Brokers), 7, services.String(), m.Config, Secret)
+`, in.HTTP, in.GRPC, in.Admin, data, strings.Join(m.Kafka.Brokers, `", "`), m.Partitions, min(3, m.Brokers), 7, services.String(), m.Config, Secret)
 }
 
 // applyTopics creates the topics as an operator would. A young cluster may need a moment until it can.

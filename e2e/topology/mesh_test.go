@@ -160,7 +160,7 @@ func TestBenchMesh(t *testing.T) {
 		if m != nil {
 			client = m.Edge.Client(connections)
 		}
-		changes, _ := topology.Plan(rand.New(rand.NewPCG(1, 1)), events, events, 1)
+		changes, final := topology.Plan(rand.New(rand.NewPCG(1, 1)), events, events, 1)
 		began := time.Now()
 		r := topology.Send(t.Context(), client, url, changes, connections, topology.Mischief{}, 1)
 		took := time.Since(began)
@@ -170,6 +170,9 @@ func TestBenchMesh(t *testing.T) {
 			t.Error(w)
 		}
 		if m != nil {
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+			defer cancel()
+			t.Logf("  all of it searchable %.1fs later", converge(ctx, t, m, final).Seconds())
 			for _, in := range m.Instances {
 				t.Logf("  %-13s %4d MiB resident, %6.1fs of processor", in.Name, in.Resident()>>20, in.Processor().Seconds())
 			}
@@ -180,4 +183,36 @@ func TestBenchMesh(t *testing.T) {
 	m.Kill()
 	e := mesh.Start(t, "")
 	run("embedded", e.HTTP, nil)
+}
+
+// Events per second from the first webhook to the last searchable document, and processor time per event and service, with 1, 2 and 4 of
+// each consumer. All of them share this machine, so more replicas than processors show what sharing costs, not what machines add.
+func TestBenchScale(t *testing.T) {
+	events := setting(t, "MESH_EVENTS", 5_000)
+	for _, n := range []int{1, 2, 4} {
+		m := startMesh(t, topology.Options{Partitions: 8, Replicas: map[string]int{"dedupe": n, "sequencer": n, "embedder": n}})
+		before := map[string]time.Duration{}
+		for _, in := range m.Instances {
+			before[in.Service] += in.Processor()
+		}
+		changes, final := topology.Plan(rand.New(rand.NewPCG(1, 1)), events, events, 1)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+		began := time.Now()
+		topology.Send(ctx, m.Edge.Client(32), m.Edge.URL, changes, 32, topology.Mischief{}, 1)
+		sent := time.Since(began)
+		converge(ctx, t, m, final)
+		took := time.Since(began)
+		cancel()
+		per := map[string]time.Duration{}
+		for _, in := range m.Instances {
+			per[in.Service] += in.Processor()
+		}
+		var lines []string
+		for _, service := range topology.Services() {
+			lines = append(lines, fmt.Sprintf("%s %d", service, (per[service]-before[service]).Microseconds()/int64(events)))
+		}
+		t.Logf("%d of each consumer: %.0f events/s searchable (accepted at %.0f/s); processor µs per event: %s", n,
+			float64(events)/took.Seconds(), float64(events)/sent.Seconds(), strings.Join(lines, ", "))
+		m.Kill()
+	}
 }
