@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -28,12 +29,22 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // dedupe answers by the id that it is asked for.
 type dedupe struct {
 	dedupev1.UnimplementedDedupeServiceServer
+	mu   sync.Mutex
 	seen *dedupev1.GetEventRequest
 	span trace.SpanContext
 }
 
+// last is the newest call.
+func (d *dedupe) last() (*dedupev1.GetEventRequest, trace.SpanContext) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.seen, d.span
+}
+
 func (d *dedupe) GetEvent(ctx context.Context, req *dedupev1.GetEventRequest) (*dedupev1.GetEventResponse, error) {
+	d.mu.Lock()
 	d.seen, d.span = req, trace.SpanContextFromContext(ctx)
+	d.mu.Unlock()
 	switch req.GetId() {
 	case "panic":
 		panic("s3cret")
@@ -131,11 +142,12 @@ func TestAServiceHasAMessageOfItsOwnAndContinuesTheTrace(t *testing.T) {
 			t.Fatal(err)
 		}
 		span.End()
-		if d.seen == req {
+		seen, under := d.last()
+		if seen == req {
 			t.Errorf("%s: the service got the caller's own message", how)
 		}
-		if d.span.TraceID() != span.SpanContext().TraceID() || d.span.SpanID() == span.SpanContext().SpanID() {
-			t.Errorf("%s: the service runs under %v, the caller under %v", how, d.span, span.SpanContext())
+		if under.TraceID() != span.SpanContext().TraceID() || under.SpanID() == span.SpanContext().SpanID() {
+			t.Errorf("%s: the service runs under %v, the caller under %v", how, under, span.SpanContext())
 		}
 	}
 }
