@@ -7,8 +7,10 @@ require (
 	cel.dev/cel-go v0.32.0
 	github.com/JohannesKaufmann/html-to-markdown/v2 v2.5.2
 	github.com/beevik/ntp v1.6.0
+	github.com/coreos/go-oidc/v3 v3.21.0
 	github.com/fullstorydev/grpchan v1.1.2
 	github.com/go-git/go-git/v5 v5.19.3
+	github.com/go-jose/go-jose/v4 v4.1.4
 	github.com/go-json-experiment/json v1.27.2
 	github.com/gofrs/flock v0.13.2
 	github.com/google/go-cmp v0.7.0

@@ -16,6 +16,8 @@ import (
 type arrival struct {
 	src     *source
 	request *edge.Request
+	// id names the request, for errors.
+	id string
 }
 
 type arrivalKey struct{}

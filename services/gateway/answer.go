@@ -22,6 +22,16 @@ type answer struct {
 	body        []byte
 	// outcome is a word for metrics and traces.
 	outcome string
+	// problem is what body says, if the answer is an error.
+	problem *problem.Problem
+}
+
+// name puts the request's id into an error.
+func (a *answer) name(requestID string) {
+	if a.problem != nil && requestID != "" {
+		a.problem.RequestID = requestID
+		a.body = a.problem.JSON()
+	}
 }
 
 func (a *answer) header(name, value string) {
@@ -37,6 +47,7 @@ func (a *answer) proto() *gatewayv1.ReceiveWebhookResponse {
 
 // write sends the answer over HTTP, for deliveries that end before they reach the API.
 func (a *answer) write(w http.ResponseWriter) {
+	a.name(w.Header().Get(problem.RequestIDHeader))
 	w.Header().Set("Content-Type", a.contentType)
 	setHeaders(w, a.headers)
 	w.WriteHeader(a.status)
@@ -50,7 +61,7 @@ func setHeaders(w http.ResponseWriter, headers []*eventv1.Header) {
 }
 
 func problemAnswer(outcome string, p problem.Problem) *answer {
-	a := &answer{status: p.Status, contentType: problem.ContentType, body: p.JSON(), outcome: outcome}
+	a := &answer{status: p.Status, contentType: problem.ContentType, body: p.JSON(), outcome: outcome, problem: &p}
 	if p.RetryAfter > 0 {
 		a.header("Retry-After", strconv.Itoa(p.RetryAfter))
 	}

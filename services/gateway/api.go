@@ -62,7 +62,7 @@ func newAPIHandler(s *Service) (http.Handler, error) {
 	origins.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		problem.Problem{Status: http.StatusForbidden, Code: problem.CrossOrigin, Detail: "Pages of other origins may not call this API."}.Write(w)
 	}))
-	return origins.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return origins.Handler(s.guard(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if bad := checkAPIRequest(r); bad != nil {
 			bad.Write(w)
 			return
@@ -79,8 +79,9 @@ func newAPIHandler(s *Service) (http.Handler, error) {
 		r.Body = edge.NewPayload(body)
 		r.Header.Del("Grpc-Timeout")
 		r.Header.Del("Te")
+		r.Header.Del("Authorization") // it is not for the services
 		mux.ServeHTTP(w, r)
-	})), nil
+	}))), nil
 }
 
 // checkAPIRequest refuses what no message can carry.
@@ -129,7 +130,7 @@ func apiError(s *Service) runtime.ErrorHandlerFunc {
 // codeNames are the stable codes of gRPC's codes.
 var codeNames = map[codes.Code]string{
 	codes.InvalidArgument: "INVALID_ARGUMENT", codes.NotFound: problem.NotFound, codes.AlreadyExists: "ALREADY_EXISTS",
-	codes.PermissionDenied: "PERMISSION_DENIED", codes.Unauthenticated: "UNAUTHENTICATED", codes.ResourceExhausted: "RESOURCE_EXHAUSTED",
+	codes.PermissionDenied: problem.PermissionDenied, codes.Unauthenticated: problem.Unauthenticated, codes.ResourceExhausted: "RESOURCE_EXHAUSTED",
 	codes.FailedPrecondition: "FAILED_PRECONDITION", codes.Aborted: "ABORTED", codes.OutOfRange: "OUT_OF_RANGE",
 	codes.Unimplemented: "UNIMPLEMENTED", codes.Unavailable: problem.Unavailable, codes.DeadlineExceeded: "DEADLINE_EXCEEDED", codes.Canceled: "CANCELED",
 }

@@ -385,3 +385,21 @@ func (silentVerifier) Verify(ctx context.Context, _ *verifierv1.VerifyRequest, _
 	<-ctx.Done()
 	return nil, status.FromContextError(ctx.Err()).Err()
 }
+
+// syncBuffer is a log that several goroutines write.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}

@@ -27,6 +27,7 @@ import (
 	verifierv1 "github.com/hookmesh/hookmesh/gen/hookmesh/verifier/v1"
 	"github.com/hookmesh/hookmesh/services/gateway/batch"
 	"github.com/hookmesh/hookmesh/services/gateway/limit"
+	"github.com/hookmesh/hookmesh/services/internal/access"
 	"github.com/hookmesh/hookmesh/services/internal/spool"
 	"github.com/hookmesh/hookmesh/services/internal/stage"
 	"github.com/hookmesh/hookmesh/services/internal/telemetry"
@@ -54,6 +55,8 @@ type Deps struct {
 	Telemetry telemetry.Telemetry
 	// OpenAPI is served at /openapi.json; nil: nothing is.
 	OpenAPI []byte
+	// Access says who may use the API under /v1; nil: everybody.
+	Access *access.Gate
 	// Rest lets the drain of the spool give way to requests, after a piece of work that took so long; nil: it does not.
 	Rest func(ctx context.Context, took time.Duration)
 	// Now is the clock; nil: time.Now.

@@ -46,7 +46,7 @@ func Handler(s *Service) (http.Handler, error) {
 			notFound(w)
 		}
 	})
-	return edge.Secure(edge.Trace(s.tracer, s.cfg.TrustTraceparent, edge.Recover(s.tel.Logger, edge.LimitHeaders(root)))), nil
+	return edge.Secure(edge.Trace(s.tracer, s.cfg.TrustTraceparent, edge.RequestID(edge.Recover(s.tel.Logger, edge.LimitHeaders(root))))), nil
 }
 
 const index = `hookmesh
@@ -129,7 +129,7 @@ func (h *webhookHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(src, a)
 		return
 	}
-	inner := src.inner.WithContext(withArrival(r.Context(), &arrival{src, edge.NewRequest(r, &h.s.cfg.Proxies, body, start)}))
+	inner := src.inner.WithContext(withArrival(r.Context(), &arrival{src, edge.NewRequest(r, &h.s.cfg.Proxies, body, start), w.Header().Get(problem.RequestIDHeader)}))
 	// The generated handler has one route for all of them; the delivery itself says which it was.
 	inner.Method, inner.Body, inner.ContentLength = http.MethodPost, edge.NewPayload(body), int64(len(body))
 	h.mux.ServeHTTP(w, inner)

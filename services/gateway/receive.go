@@ -25,7 +25,8 @@ func (s *Service) ReceiveWebhook(ctx context.Context, req *gatewayv1.ReceiveWebh
 		a   *answer
 		d   *verifierv1.VerifyRequest
 	)
-	if in := arrivalFrom(ctx); in != nil {
+	in := arrivalFrom(ctx)
+	if in != nil {
 		src, d = in.src, arrived(in)
 	} else if src, a = s.admit(req.GetSource(), nobody{}); a == nil {
 		d = s.called(src, req)
@@ -34,6 +35,9 @@ func (s *Service) ReceiveWebhook(ctx context.Context, req *gatewayv1.ReceiveWebh
 		a = s.receive(ctx, src, d)
 	}
 	s.finish(ctx, src, a, s.now().Sub(start))
+	if in != nil {
+		a.name(in.id)
+	}
 	return a.proto(), nil
 }
 

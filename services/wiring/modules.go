@@ -69,11 +69,13 @@ func initGateway(_ context.Context, m *Mesh) error {
 	cfg.MoreSources = true
 	cfg.Sources, err1 = edgeSources(m.cfg.Sources)
 	cfg.Proxies, err2 = proxies(m.cfg.HTTP)
-	secure, err := m.edgeTLS()
-	if err := errors.Join(err, err1, err2); err != nil {
+	secure, err3 := m.edgeTLS()
+	gate, err := m.gate("http.listen", m.cfg.HTTP.Listen)
+	if err := errors.Join(err, err1, err2, err3); err != nil {
 		return err
 	}
 	service, err := gateway.New(gateway.Deps{
+		Access:   gate,
 		Verifier: verifierv1.NewVerifierServiceClient(conn["verifier"]), Dedupe: dedupev1.NewDedupeServiceClient(conn["dedupe"]),
 		Sequencer: sequencerv1.NewSequencerServiceClient(conn["sequencer"]), Embedder: embedderv1.NewEmbedderServiceClient(conn["embedder"]),
 		Knowledge: embedderv1.NewKnowledgeServiceClient(conn["embedder"]), Reconciler: reconcilerv1.NewReconcilerServiceClient(conn["reconciler"]),

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/hookmesh/hookmesh/services/connector/rest"
+	"github.com/hookmesh/hookmesh/services/internal/access"
 	"github.com/hookmesh/hookmesh/services/internal/admin"
 	"github.com/hookmesh/hookmesh/services/internal/config"
 	"github.com/hookmesh/hookmesh/services/internal/kafka"
@@ -222,7 +223,11 @@ func (m *Mesh) startRPC(context.Context) error {
 	if err != nil {
 		return err
 	}
-	server, err := rpc.NewServer(files, m.tel)
+	gate, err := m.gate("grpc.listen", m.cfg.GRPC.Listen)
+	if err != nil {
+		return err
+	}
+	server, err := rpc.NewServer(files, gate, m.tel)
 	if err != nil {
 		return err
 	}
@@ -233,7 +238,7 @@ func (m *Mesh) startRPC(context.Context) error {
 			continue
 		}
 		if addr := m.cfg.Services[name]; addr != "" {
-			conn, err := rpc.Dial(addr, files, m.tel)
+			conn, err := rpc.Dial(addr, files, m.tel, access.AsService(string(m.cfg.Access.ServiceKey))...)
 			if err != nil {
 				return fmt.Errorf("services.%s: %w", name, err)
 			}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -75,6 +76,9 @@ func (a api) post(ctx context.Context, path string, message, into proto.Message)
 
 // do sends a request and turns a problem into an error that a person understands.
 func (a api) do(req *http.Request) ([]byte, error) {
+	if key := os.Getenv(apiKeyVariable); key != "" {
+		req.Header.Set("Authorization", "Bearer "+key)
+	}
 	res, err := a.client.Do(req)
 	if err != nil {
 		return nil, fmt.Errorf("no hookmesh answers at %s (%w); start one with `hookmesh up`, or name another with %s", a.base, err, a.flag)
@@ -86,6 +90,9 @@ func (a api) do(req *http.Request) ([]byte, error) {
 	}
 	if res.StatusCode < 300 {
 		return raw, nil
+	}
+	if res.StatusCode == http.StatusUnauthorized {
+		return nil, fmt.Errorf("%s asks who you are: set %s to a key of `hookmesh keys new` that its configuration knows", a.base, apiKeyVariable)
 	}
 	var problem struct{ Title, Detail, Code string }
 	if json.Unmarshal(raw, &problem) == nil && problem.Detail != "" {

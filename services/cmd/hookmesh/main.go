@@ -62,6 +62,7 @@ func newRoot() *cobra.Command {
 		SilenceUsage:  true,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.AddCommand(keysCommand())
 	root.AddCommand(
 		upCommand(), serveCommand(), demoCommand(), sendCommand(), verifyCommand(), presetsCommand(), searchCommand(),
 		eventsCommand(), traceCommand(), deadCommand(), driftCommand(), backfillCommand(), topicsCommand(), migrateCommand(), healthCommand(), sourcesCommand(), doctorCommand(), listenCommand(), versionCommand(),

@@ -9,6 +9,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/hookmesh/hookmesh/services/internal/access"
+	"github.com/hookmesh/hookmesh/services/internal/config"
 )
 
 // command runs a command line as a user would.
@@ -104,6 +107,28 @@ func TestPresetsAreListed(t *testing.T) {
 	for _, p := range []string{"github", "confluence", "slack", "standard-webhooks", "generic-hmac"} {
 		if code != 0 || !strings.Contains(out, p) {
 			t.Errorf("exit %d, %s is not in\n%s", code, p, out)
+		}
+	}
+}
+
+func TestAKeyIsPrintedOnceWithWhatTheConfigurationHoldsOfIt(t *testing.T) {
+	code, out, errs := command(t, "keys", "new", "--name", "ops", "--scope", "read", "--scope", "operate", "--lasts", "24h")
+	if code != 0 {
+		t.Fatalf("%d %s", code, errs)
+	}
+	_, snippet, _ := strings.Cut(out, "for the configuration:\n")
+	cfg, err := config.Parse("hookmesh.yaml", []byte(snippet), os.LookupEnv)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, snippet)
+	}
+	_, rest, _ := strings.Cut(out, "hmk_")
+	key, _, _ := strings.Cut("hmk_"+rest, "\n")
+	if k := cfg.Access.Keys[0]; k.Hash != access.HashOf(key) || k.Name != "ops" || len(k.Scopes) != 2 || k.NotAfter.IsZero() || strings.Contains(snippet, key) {
+		t.Errorf("%+v", k)
+	}
+	for _, args := range [][]string{{"keys", "new"}, {"keys", "new", "--name", "x", "--scope", "root"}} {
+		if code, _, _ := command(t, args...); code != 2 {
+			t.Errorf("%v: exit code %d", args, code)
 		}
 	}
 }

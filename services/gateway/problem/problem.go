@@ -33,6 +33,8 @@ const (
 	StorageUnavailable    = "STORAGE_UNAVAILABLE"
 	Unavailable           = "UNAVAILABLE"
 	Internal              = "INTERNAL"
+	Unauthenticated       = "UNAUTHENTICATED"
+	PermissionDenied      = "PERMISSION_DENIED"
 )
 
 // Problem is one error as the caller sees it.
@@ -45,26 +47,40 @@ type Problem struct {
 	Detail string
 	// RetryAfter is when to try again, in seconds; 0: not said.
 	RetryAfter int
+	// Challenge is the scheme to authenticate with (RFC 9110, 11.6.1); empty: not said.
+	Challenge string
+	// RequestID names the request in the log; empty: not said.
+	RequestID string
 }
 
 // JSON is the body.
 func (p Problem) JSON() []byte {
 	b, err := json.Marshal(struct {
-		Type   string `json:"type"`
-		Title  string `json:"title"`
-		Status int    `json:"status"`
-		Code   string `json:"code"`
-		Detail string `json:"detail,omitempty"`
-	}{"about:blank", http.StatusText(p.Status), p.Status, p.Code, p.Detail})
+		Type      string `json:"type"`
+		Title     string `json:"title"`
+		Status    int    `json:"status"`
+		Code      string `json:"code"`
+		Detail    string `json:"detail,omitempty"`
+		RequestID string `json:"requestId,omitempty"`
+	}{"about:blank", http.StatusText(p.Status), p.Status, p.Code, p.Detail, p.RequestID})
 	if err != nil {
 		return []byte(`{"code":"` + Internal + `"}`) // not reached: strings and a number always marshal
 	}
 	return b
 }
 
+// RequestIDHeader names a request in the answer's headers, where Write finds it.
+const RequestIDHeader = "X-Request-Id"
+
 // Write answers with the problem.
 func (p Problem) Write(w http.ResponseWriter) {
 	w.Header().Set("Content-Type", ContentType)
+	if p.RequestID == "" {
+		p.RequestID = w.Header().Get(RequestIDHeader)
+	}
+	if p.Challenge != "" {
+		w.Header().Set("WWW-Authenticate", p.Challenge)
+	}
 	if p.RetryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(p.RetryAfter))
 	}

@@ -12,6 +12,8 @@ type Config struct {
 	GRPC Listen `yaml:"grpc"`
 	// Admin is where metrics, health, profiles and the last traces are served. Keep it off the internet.
 	Admin Listen `yaml:"admin"`
+	// Access says who may use the API.
+	Access Access `yaml:"access"`
 	// DataDir holds everything that must survive a restart.
 	DataDir string `yaml:"data_dir"`
 	// Kafka is the log between the services.

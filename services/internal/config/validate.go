@@ -122,6 +122,7 @@ func (c *checker) validate(cfg *Config) {
 	}
 	c.oneOf("gateway.durability", cfg.Gateway.Durability, "spool", "broker")
 	c.atLeast("gateway.max_in_flight", int64(cfg.Gateway.MaxInFlight), 1)
+	c.access(cfg.Access)
 	c.atLeast("gateway.replicas", int64(cfg.Gateway.Replicas), 0)
 	c.atLeast("gateway.target_latency", int64(cfg.Gateway.TargetLatency), 0)
 	c.atLeast("gateway.spool_bytes", cfg.Gateway.SpoolBytes, 64<<20)

@@ -33,8 +33,8 @@ const serviceConfig = `{
 }`
 
 // Dial connects to a service: to host:port or to every address that a DNS name has, or, if commas separate several of them, to all of
-// those. files, if not nil, are what both sides prove themselves with.
-func Dial(addr string, files *tlsfiles.Source, tel telemetry.Telemetry) (*grpc.ClientConn, error) {
+// those. files, if not nil, are what both sides prove themselves with; more may show who calls (see access.AsService).
+func Dial(addr string, files *tlsfiles.Source, tel telemetry.Telemetry, more ...grpc.DialOption) (*grpc.ClientConn, error) {
 	opts := []grpc.DialOption{
 		grpc.WithTransportCredentials(clientCredentials(files)),
 		grpc.WithDefaultServiceConfig(serviceConfig),
@@ -51,7 +51,7 @@ func Dial(addr string, files *tlsfiles.Source, tel telemetry.Telemetry) (*grpc.C
 		target = "static:///services"
 		opts = append(opts, grpc.WithResolvers(static(strings.Split(addr, ","))))
 	}
-	conn, err := grpc.NewClient(target, opts...)
+	conn, err := grpc.NewClient(target, append(opts, more...)...)
 	if err != nil {
 		return nil, fmt.Errorf("dial %s: %w", addr, err)
 	}

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	dedupev1 "github.com/hookmesh/hookmesh/gen/hookmesh/dedupe/v1"
+	"github.com/hookmesh/hookmesh/services/internal/access"
 	"github.com/hookmesh/hookmesh/services/internal/rpc"
 	"github.com/hookmesh/hookmesh/services/internal/telemetry"
 )
@@ -62,7 +63,13 @@ func (d *dedupe) GetEvent(ctx context.Context, req *dedupev1.GetEventRequest) (*
 // connections returns a client inside the process and one over the network, to the same service.
 func connections(t *testing.T, d *dedupe, tel telemetry.Telemetry) map[string]dedupev1.DedupeServiceClient {
 	t.Helper()
-	server, err := rpc.NewServer(nil, tel)
+	return connectionsThrough(t, d, nil, tel)
+}
+
+// connectionsThrough does the same with a gate before the network.
+func connectionsThrough(t *testing.T, d *dedupe, gate *access.Gate, tel telemetry.Telemetry, more ...grpc.DialOption) map[string]dedupev1.DedupeServiceClient {
+	t.Helper()
+	server, err := rpc.NewServer(nil, gate, tel)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +81,7 @@ func connections(t *testing.T, d *dedupe, tel telemetry.Telemetry) map[string]de
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(ctx, l) }()
-	remote, err := rpc.Dial(l.Addr().String(), nil, tel)
+	remote, err := rpc.Dial(l.Addr().String(), nil, tel, more...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +123,7 @@ func TestACallerCannotTellWhetherAServiceIsInItsProcess(t *testing.T) {
 }
 
 func TestACallInsideTheProcessEndsByItselfWithoutADeadline(t *testing.T) {
-	server, err := rpc.NewServer(nil, telemetry.Nop())
+	server, err := rpc.NewServer(nil, nil, telemetry.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -47,7 +47,7 @@ func (c *counting) count() int {
 // serveOne serves a service on a port of its own; stop drains it.
 func serveOne(t *testing.T, files *tlsfiles.Source, service dedupev1.DedupeServiceServer) (addr string, server *rpc.Server, stop func()) {
 	t.Helper()
-	server, err := rpc.NewServer(files, telemetry.Nop())
+	server, err := rpc.NewServer(files, nil, telemetry.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}

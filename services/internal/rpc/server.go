@@ -26,6 +26,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/hookmesh/hookmesh/services/internal/access"
 	"github.com/hookmesh/hookmesh/services/internal/telemetry"
 	"github.com/hookmesh/hookmesh/services/internal/tlsfiles"
 )
@@ -41,8 +42,9 @@ type Server struct {
 }
 
 // NewServer returns a server that validates requests, survives panics, traces, and reports errors without their inner details. With files it
-// lets only those in who show a certificate of the same authority.
-func NewServer(files *tlsfiles.Source, tel telemetry.Telemetry) (*Server, error) {
+// lets only those in who show a certificate of the same authority. Callers over the network pass the gate; those in the same process do not
+// come to it.
+func NewServer(files *tlsfiles.Source, gate *access.Gate, tel telemetry.Telemetry) (*Server, error) {
 	secure := insecure.NewCredentials()
 	if files != nil {
 		cfg, err := files.Server("h2")
@@ -55,18 +57,19 @@ func NewServer(files *tlsfiles.Source, tel telemetry.Telemetry) (*Server, error)
 	if err != nil {
 		return nil, fmt.Errorf("build the request validator: %w", err)
 	}
-	interceptor := chain(recoverPanics(tel.Logger), translate(tel.Logger), validate(validator))
+	recovers, inner := recoverPanics(tel.Logger), chain(translate(tel.Logger), validate(validator))
 	s := &Server{
 		Server: grpc.NewServer(
 			grpc.Creds(secure),
 			grpc.StatsHandler(otelgrpc.NewServerHandler(instrumentation(tel)...)),
 			grpc.MaxRecvMsgSize(MaxMessageBytes), grpc.MaxSendMsgSize(MaxMessageBytes),
-			grpc.UnaryInterceptor(interceptor),
+			grpc.UnaryInterceptor(chain(recovers, gate.Unary(tel.Logger), inner)),
+			grpc.StreamInterceptor(gate.Stream(tel.Logger)),
 			grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 			// Connections end now and then, so that clients look their names up again and find new replicas.
 			grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second, MaxConnectionAge: 5 * time.Minute, MaxConnectionAgeGrace: 30 * time.Second}),
 		),
-		local:  newLocal(interceptor, instrumentation(tel)...),
+		local:  newLocal(chain(recovers, inner), instrumentation(tel)...),
 		health: &healthServer{Server: health.NewServer(), stopping: make(chan struct{})},
 	}
 	healthpb.RegisterHealthServer(s.Server, s.health)

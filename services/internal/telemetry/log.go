@@ -33,12 +33,22 @@ func NewLogger(w io.Writer, level, format string) (*slog.Logger, error) {
 	return nil, fmt.Errorf("log format %q is not one of auto, text, json", format)
 }
 
-// withIDs adds the trace and span ids of the context to every line.
+type requestIDKey struct{}
+
+// WithRequestID returns a context whose log lines carry a request's id. It need not be set where the trace's id is the request's.
+func WithRequestID(ctx context.Context, id string) context.Context {
+	return context.WithValue(ctx, requestIDKey{}, id)
+}
+
+// withIDs adds the trace, span and request ids of the context to every line.
 type withIDs struct{ slog.Handler }
 
 func (h withIDs) Handle(ctx context.Context, r slog.Record) error {
 	if sc := trace.SpanContextFromContext(ctx); sc.IsValid() {
 		r.AddAttrs(slog.String("trace_id", sc.TraceID().String()), slog.String("span_id", sc.SpanID().String()))
+	}
+	if id, ok := ctx.Value(requestIDKey{}).(string); ok {
+		r.AddAttrs(slog.String("request_id", id))
 	}
 	return h.Handler.Handle(ctx, r)
 }
