@@ -96,7 +96,7 @@ func (s *Service) conditions(ctx context.Context) ([]alert.Condition, error) {
 	}
 	res, err := s.deps.Embedder.GetBacklog(ctx, &embedderv1.GetBacklogRequest{Limit: 1})
 	if err != nil {
-		return append(out, alert.Condition{Kind: "embedder", Text: "The embedder does not answer."}), nil
+		return append(out, alert.Condition{Kind: "embedder", Text: "The embedder does not answer."}), nil //nolint:nilerr // that it does not answer is what is told
 	}
 	for _, b := range res.GetBreakers() {
 		c := alert.Condition{Kind: "breaker", Source: b.GetEndpoint(), Text: fmt.Sprintf("%s refuses or fails us; its documents wait: %s", b.GetEndpoint(), b.GetCause())}
