@@ -195,7 +195,7 @@ var scenarios = []scenario{
 		},
 	},
 	{
-		name: "old secret after rotation", promise: "valid until its end, refused after it; the new one always works", scaled: "a day → 3 s",
+		name: "old secret after rotation", promise: "valid until its end, refused after it; the new one always works", scaled: "a day → 6 s",
 		setup: setup{docs: []string{"settings: {ordering: monotonic}"}, secrets: fmt.Sprintf("[{value: new-secret}, {value: old-secret, not_after: %q}]", "${ROTATION_END}")},
 		run:   rotation,
 	},
