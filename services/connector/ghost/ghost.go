@@ -182,13 +182,15 @@ func (s *site) Fetch(ctx context.Context, ref connector.Ref) (connector.Document
 		if err != nil {
 			return connector.Document{}, err
 		}
-		for _, p := range found.of(kind) {
-			if p.Status != "" && p.Status != "published" && p.Status != "sent" {
-				return connector.Document{}, connector.ErrGone // it was taken back to a draft
-			}
-			return connector.Document{Content: []byte(p.HTML), Format: connector.FormatHTML, Title: p.Title, URL: p.URL, Version: p.change().Version}, nil
+		posts := found.of(kind)
+		if len(posts) == 0 {
+			return connector.Document{}, &connector.Error{Err: fmt.Errorf("the answer holds none of %s", kind)}
 		}
-		return connector.Document{}, &connector.Error{Err: fmt.Errorf("the answer holds none of %s", kind)}
+		p := posts[0]
+		if p.Status != "" && p.Status != "published" && p.Status != "sent" {
+			return connector.Document{}, connector.ErrGone // it was taken back to a draft
+		}
+		return connector.Document{Content: []byte(p.HTML), Format: connector.FormatHTML, Title: p.Title, URL: p.URL, Version: p.change().Version}, nil
 	}
 	return connector.Document{}, connector.ErrGone
 }

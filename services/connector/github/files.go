@@ -143,11 +143,10 @@ func (h *hub) fetchFile(ctx context.Context, repo, path string) (connector.Docum
 		URL                          string `json:"html_url"`
 	}
 	// https://docs.github.com/en/rest/repos/contents#get-repository-content: a directory is a list, which is no object.
-	res, err := h.client.JSON(ctx, rest.Request{Path: repoPath(repo) + "/contents/" + strings.Join(segments, "/"), Header: map[string]string{"Accept": "application/vnd.github.object+json"}}, &file)
+	_, err := h.client.JSON(ctx, rest.Request{Path: repoPath(repo) + "/contents/" + strings.Join(segments, "/"), Header: map[string]string{"Accept": "application/vnd.github.object+json"}}, &file)
 	if err != nil {
 		return connector.Document{}, err
 	}
-	_ = res
 	if file.Type != "file" {
 		return connector.Document{}, fmt.Errorf("%s is no file: %w", path, connector.ErrGone)
 	}

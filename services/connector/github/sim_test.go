@@ -48,7 +48,6 @@ type sim struct {
 	threads map[string][]*thread // by kind
 	wiki    map[string]string
 	git     *memory.Storage
-	noWiki  bool
 }
 
 func newSim(t testing.TB) *sim {
