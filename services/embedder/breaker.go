@@ -175,6 +175,21 @@ func (b *breakers) leave(source string, v *visit, now time.Time) (wait time.Time
 	return wait, changes
 }
 
+// settle closes the breakers whose probes succeeded when nothing is left to probe with: nothing is due, and nothing of theirs is
+// under way. A source with one waiting document would else stay half open, and what it missed would not be fetched, until its next
+// document came.
+func (b *breakers) settle(now time.Time) (changes []transition) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for name, st := range b.all {
+		if st.open && st.slots > 1 && st.busy == 0 && !now.Before(st.until) {
+			changes = append(changes, transition{endpoint: name, lasted: now.Sub(st.since)})
+			*st = breaker{}
+		}
+	}
+	return changes
+}
+
 // open lists the endpoints that are left alone or probed, by name.
 func (b *breakers) open() []*embedderv1.BreakerStatus {
 	b.mu.Lock()

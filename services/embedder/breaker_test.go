@@ -203,3 +203,26 @@ func TestFailuresAreBlamedOnTheRightEndpoint(t *testing.T) {
 		}
 	}
 }
+
+func TestABreakerClosesWhenItsProbeSucceededAndNothingIsLeft(t *testing.T) {
+	b := newBreakers(BreakerConfig{Failures: 1, First: 10 * time.Second, Longest: time.Minute}, 4)
+	step(b, refused, unknown, start)
+	later := start.Add(10 * time.Second)
+	if got := b.settle(later); len(got) != 0 {
+		t.Errorf("closed before a probe succeeded: %v", got)
+	}
+	b.enter("s")
+	b.enter("s")
+	b.leave("s", &visit{source: healthy}, later)
+	if got := b.settle(later); len(got) != 0 {
+		t.Errorf("closed while a job was under way: %v", got)
+	}
+	b.leave("s", &visit{source: unknown}, later)
+	got := b.settle(later)
+	if len(got) != 1 || got[0].endpoint != "s" || got[0].open || got[0].lasted != 10*time.Second {
+		t.Errorf("%+v", got)
+	}
+	if sources, _ := b.blocked(later); len(sources) != 0 || len(b.open()) != 0 {
+		t.Errorf("still open: %v %v", sources, b.open())
+	}
+}

@@ -66,6 +66,9 @@ func (s *Service) work(ctx context.Context) {
 			}
 			continue
 		}
+		if err == nil {
+			s.announce(ctx, s.breakers.settle(now), "")
+		}
 		s.sleep(ctx, now, blocked, err != nil)
 	}
 }

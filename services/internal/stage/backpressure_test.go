@@ -2,6 +2,7 @@ package stage_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"testing"
@@ -98,6 +99,8 @@ func TestASlowStageSlowsItsConsumerAndNotItsMemory(t *testing.T) {
 			t.Errorf("%d of 1000 were decided on in the end", h.decided)
 		}
 		cancel()
-		<-done
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Errorf("it ended with %v", err)
+		}
 	})
 }
