@@ -78,6 +78,9 @@ func TestAWebhookBecomesASearchableAnswerUnderOneTrace(t *testing.T) {
 		if err != nil {
 			return err
 		}
+		if bytes.Contains(raw, []byte(mesh.Secret)) {
+			t.Error("a span holds the source's secret")
+		}
 		if err := json.Unmarshal(raw, &kept); err != nil {
 			return err
 		}
