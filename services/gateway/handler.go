@@ -20,6 +20,9 @@ import (
 
 const webhooks = "/webhooks/"
 
+// IsDelivery says whether a request is for a source's webhooks rather than for the API.
+func IsDelivery(r *http.Request) bool { return strings.HasPrefix(r.URL.Path, webhooks) }
+
 // Handler returns the whole HTTP edge of a gateway: /webhooks/{source}, the JSON API under /v1/, /openapi.json and an index.
 // Serve it with NewHTTPServer, which bounds what a handler cannot.
 func Handler(s *Service) (http.Handler, error) {
@@ -34,7 +37,7 @@ func Handler(s *Service) (http.Handler, error) {
 	// Not http.ServeMux: it redirects paths with dots, and a webhook must not be redirected.
 	root := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch path := r.URL.Path; {
-		case strings.HasPrefix(path, webhooks):
+		case IsDelivery(r):
 			hooks.ServeHTTP(w, r)
 		case strings.HasPrefix(path, "/v1/"):
 			api.ServeHTTP(w, r)

@@ -94,7 +94,7 @@ func initGateway(_ context.Context, m *Mesh) error {
 	m.followSources(service)
 	m.healthy = append(m.healthy, service.Healthy)
 	m.work = append(m.work, task{"gateway", service.Run})
-	server := gateway.NewHTTPServer(m.pacer.Handler(handler), gateway.ServerConfig{ReadTimeout: m.cfg.HTTP.ReadTimeout, Logger: m.tel.Logger})
+	server := gateway.NewHTTPServer(m.pacer.Handler(handler, gateway.IsDelivery), gateway.ServerConfig{ReadTimeout: m.cfg.HTTP.ReadTimeout, Logger: m.tel.Logger})
 	server.TLSConfig = secure
 	m.edge = append(m.edge, task{"http", func(ctx context.Context) error { return serveHTTP(ctx, server, m.listeners.http) }})
 	return nil

@@ -37,9 +37,14 @@ type Pacer struct {
 	resting sync.Mutex
 }
 
-// Handler counts the requests of a handler.
-func (p *Pacer) Handler(next http.Handler) http.Handler {
+// Handler counts those requests of a handler that count is true for. Requests that wait for what the background does (a client that
+// asks until its page is there) must not be among them: the more of them wait, the longer they would.
+func (p *Pacer) Handler(next http.Handler, count func(*http.Request) bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !count(r) {
+			next.ServeHTTP(w, r)
+			return
+		}
 		if p.inFlight.Add(1) >= busyAt {
 			p.burst.Store(time.Now().UnixNano())
 		}

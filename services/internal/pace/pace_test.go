@@ -10,11 +10,14 @@ import (
 )
 
 // crowd keeps n requests in work until the returned function is called.
-func crowd(p *Pacer, n int) (leave func()) {
+func crowd(p *Pacer, n int) (leave func()) { return crowdOf(p, n, http.MethodPost) }
+
+// crowdOf does so with requests of a method; only POST counts.
+func crowdOf(p *Pacer, n int, method string) (leave func()) {
 	gate, in := make(chan struct{}), make(chan struct{})
-	h := p.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { in <- struct{}{}; <-gate }))
+	h := p.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { in <- struct{}{}; <-gate }), func(r *http.Request) bool { return r.Method == http.MethodPost })
 	for range n {
-		go h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodPost, "/", nil))
+		go h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(method, "/", nil))
 		<-in
 	}
 	return func() { close(gate) }
@@ -50,6 +53,16 @@ func TestTheBackgroundRestsOnlyWhileThereAreRequests(t *testing.T) {
 	})
 	var none *Pacer
 	none.Rest(t.Context(), time.Hour)
+}
+
+func TestWhoAsksForWhatTheBackgroundDoesDoesNotHoldItBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &Pacer{}
+		defer crowdOf(p, 10*busyAt, http.MethodGet)()
+		if p.Busy() {
+			t.Error("requests that do not count made it busy")
+		}
+	})
 }
 
 func TestWorkersBeginOneAfterTheOtherWhenTheBurstIsOver(t *testing.T) {
