@@ -160,6 +160,27 @@ func TestASourceIsMadeRotatedDisabledAndDeletedWhileHookmeshRuns(t *testing.T) {
 	nowhere(t, m.Dir, filepath.Base(file))
 }
 
+func TestASourceMadeAtRunTimeWithAPresetOfOnesOwnIsVerifiedAndPolled(t *testing.T) {
+	presets := t.TempDir()
+	own := "name: own\ndescription: A preset of our own\nconfidence: verified\nreferences: [https://example.com]\nverify:\n  - {algorithm: hmac-sha256, signature: {header: X-Signature, prefix: sha256=}, encoding: hex, message: '{body}'}\nevents:\n  - {document_id: [document_id], action: ['\"upsert\"'], ordering: monotonic, sequence: [sequence]}\n"
+	if err := os.WriteFile(filepath.Join(presets, "own.yaml"), []byte(own), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m := mesh.Start(t, fmt.Sprintf("presets_dir: %q\n", presets))
+	w := wiki(t)
+	file := filepath.Join(m.Dir, "definition.yaml")
+	def := fmt.Sprintf("preset: own\ncontent: {fetch: '%s/pages/{document_id}', body: body, title: title, version: version, headers: {Authorization: Bearer canary-credential}}\npoll: {changes: '%s/changes?cursor={cursor}', interval: 1s}\n", w.URL, w.URL)
+	if err := os.WriteFile(file, []byte(def), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	must(m, "canary-1", "sources", "create", "wiki", "--file", file)
+	accepted(m, "wiki", "canary-1", "a")
+	m.Until(20*time.Second, "the page that no webhook told of is known", func() error {
+		var doc struct{ Document struct{ State string } }
+		return m.GetJSON("/v1/documents/wiki/polled", &doc)
+	})
+}
+
 // traces returns the spans of a source's last events.
 func traces(m *mesh.Mesh, source string) string {
 	m.TB.Helper()

@@ -176,6 +176,7 @@ func (m *Mesh) reconciled(all []sources.Source) (out []reconciler.Source, err er
 			errs = append(errs, err)
 			continue
 		}
+		src.PresetsDir = m.cfg.PresetsDir // a source made at run time does not know it
 		mode, err := verifier.OrderingOf(src.Source)
 		if err != nil {
 			continue // the verifier reports what is wrong with the preset
