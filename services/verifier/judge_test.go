@@ -140,6 +140,7 @@ func TestNothingIsTrustedThatIsNotProven(t *testing.T) {
 	}{
 		{"a token, and the source cannot be asked", config.Source{Secrets: secrets("t")}, withToken, eventv1.Assurance_ASSURANCE_SENDER, eventv1.Action_ACTION_DELETED},
 		{"a token, and the source can be asked", config.Source{Secrets: secrets("t"), Content: config.Content{Fetch: "http://x/{document_id}"}}, withToken, eventv1.Assurance_ASSURANCE_SENDER, eventv1.Action_ACTION_UPDATED},
+		{"a token, and a connector can ask", config.Source{Secrets: secrets("t"), Connector: config.Connector{Type: "notion"}}, withToken, eventv1.Assurance_ASSURANCE_SENDER, eventv1.Action_ACTION_UPDATED},
 		{"nothing, on purpose", config.Source{Unsigned: true}, nil, eventv1.Assurance_ASSURANCE_NONE, eventv1.Action_ACTION_DELETED},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

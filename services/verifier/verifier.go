@@ -39,7 +39,7 @@ func compileSource(s config.Source, all *presets.Set) (*source, error) {
 		fail(err)
 		return nil, errors.Join(errs...)
 	}
-	out := &source{cfg: s, preset: c, fetches: s.Content.Fetch != ""}
+	out := &source{cfg: s, preset: c, fetches: s.Content.Fetch != "" || s.Connector.Type != ""}
 	var secrets []preset.Secret
 	for i, secret := range s.Secrets {
 		made := preset.Secret{Value: secret.Value, NotAfter: secret.NotAfter, Kind: secret.Kind, For: secret.For}
