@@ -14,10 +14,11 @@ import (
 	"github.com/hookmesh/hookmesh/services/internal/telemetry"
 )
 
-// ahead counts the records that were fetched and are not decided on.
+// ahead counts the records that were fetched and are not decided on. The test reads it while the stage runs: the end of a sleep
+// orders nothing between two goroutines, so the counters are atomic.
 type ahead struct {
 	*stagetest.MemoryLog
-	fetched, most int
+	fetched, most atomic.Int64
 }
 
 func (a *ahead) Open(ctx context.Context, topic string, partition int, offset int64) (stage.Partition, error) {
@@ -32,21 +33,20 @@ type counted struct {
 
 func (c counted) Fetch(ctx context.Context, limit int, wait time.Duration) ([]stage.Record, error) {
 	records, err := c.Partition.Fetch(ctx, limit, wait)
-	c.ahead.fetched += len(records)
-	c.ahead.most = max(c.ahead.most, c.ahead.fetched)
+	c.ahead.most.Store(max(c.ahead.most.Load(), c.ahead.fetched.Add(int64(len(records)))))
 	return records, err
 }
 
 // slow takes a second for each batch.
 type slow struct {
 	ahead   *ahead
-	decided int
+	decided atomic.Int64
 }
 
 func (h *slow) Handle(_ context.Context, _ struct{}, b stage.Batch) (stage.Result, error) {
 	time.Sleep(time.Second)
-	h.decided += len(b.Records)
-	h.ahead.fetched -= len(b.Records)
+	h.decided.Add(int64(len(b.Records)))
+	h.ahead.fetched.Add(-int64(len(b.Records)))
 	return stage.Result{}, nil
 }
 
@@ -80,23 +80,23 @@ func TestASlowStageSlowsItsConsumerAndNotItsMemory(t *testing.T) {
 		go func() { done <- r.RunPartition(ctx, 0, nil) }()
 		time.Sleep(10*time.Second + time.Millisecond)
 		synctest.Wait()
-		if h.decided != 200 || log.most > 20 {
-			t.Errorf("after 10 s %d records are decided on, at most %d were ahead of that", h.decided, log.most)
+		if h.decided.Load() != 200 || log.most.Load() > 20 {
+			t.Errorf("after 10 s %d records are decided on, at most %d were ahead of that", h.decided.Load(), log.most.Load())
 		}
 		closed.Store(true) // too much work waits behind the stage
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
-		at := h.decided
+		at := h.decided.Load()
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if h.decided != at || at > 240 || log.fetched != 0 {
-			t.Errorf("behind a closed gate %d more were decided on, %d fetched", h.decided-at, log.fetched)
+		if h.decided.Load() != at || at > 240 || log.fetched.Load() != 0 {
+			t.Errorf("behind a closed gate %d more were decided on, %d fetched", h.decided.Load()-at, log.fetched.Load())
 		}
 		closed.Store(false)
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if h.decided != 1000 {
-			t.Errorf("%d of 1000 were decided on in the end", h.decided)
+		if h.decided.Load() != 1000 {
+			t.Errorf("%d of 1000 were decided on in the end", h.decided.Load())
 		}
 		cancel()
 		if err := <-done; !errors.Is(err, context.Canceled) {
