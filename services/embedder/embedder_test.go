@@ -14,6 +14,7 @@ import (
 
 	"go.uber.org/goleak"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
 	"pgregory.net/rapid"
 
 	embedderv1 "github.com/hookmesh/hookmesh/gen/hookmesh/embedder/v1"
@@ -447,5 +448,28 @@ func TestLiveEventsGoBeforeABackfill(t *testing.T) {
 		if err != nil || job == nil || job.DocumentID != want {
 			t.Fatalf("%v, %v, want %s", job, err, want)
 		}
+	}
+}
+
+// What was given up tells as much of its request as what was never understood: payload and headers, once each.
+func TestADeadLetterTellsOfTheRequestThatBroughtTheChange(t *testing.T) {
+	b := newBench(t, t.TempDir(), config.Content{})
+	defer func() { _ = b.store.Close() }()
+	defer b.running()()
+	c := change("d", 4, up, "") // without content, and nothing to fetch it with
+	c.Event.Payload, c.Event.Headers, c.Event.ReceivedAt = []byte(`{"page":"d"}`), []*eventv1.Header{{Name: "X-Event", Value: []byte("push")}}, timestamppb.New(b.now())
+	b.feed(t, c)
+	until(t, "given up", func() bool { return b.dead.count() == 1 })
+	b.dead.mu.Lock()
+	defer b.dead.mu.Unlock()
+	l := &eventv1.DeadLetter{}
+	if err := proto.Unmarshal(b.dead.outs[0].Value, l); err != nil {
+		t.Fatal(err)
+	}
+	if string(l.GetPayload()) != `{"page":"d"}` || len(l.GetHeaders()) != 1 || string(l.GetHeaders()[0].GetValue()) != "push" || l.GetReceivedAt() == nil || l.GetAttempts() != 1 || l.GetError() == "" {
+		t.Errorf("%v", l)
+	}
+	if ev := l.GetChange().GetEvent(); l.GetChange().GetRevision() != 4 || len(ev.GetPayload())+len(ev.GetHeaders())+len(l.GetEvent().GetPayload())+len(l.GetEvent().GetHeaders()) != 0 {
+		t.Errorf("payload and headers stand there more than once: %v", l)
 	}
 }

@@ -219,16 +219,18 @@ func classify(err error) (permanent bool, after time.Duration) {
 // withoutContent is an event without what the change beside it holds as well: together they may be too large for a record.
 func withoutContent(ev *eventv1.Event) *eventv1.Event {
 	slim := proto.CloneOf(ev)
-	slim.Payload, slim.Content = nil, nil
+	slim.Payload, slim.Content, slim.Headers = nil, nil, nil
 	return slim
 }
 
-// deadLetter is what is left of a job that is given up.
+// deadLetter is what is left of a job that is given up. Payload and headers stand where those of the other stages do, once.
 func deadLetter(ctx context.Context, job *Job, cause error, now time.Time) (stage.Output, error) {
-	ev := job.Change.GetEvent()
+	ev, change := job.Change.GetEvent(), proto.CloneOf(job.Change)
+	change.Event.Payload, change.Event.Headers = nil, nil
 	letter := &eventv1.DeadLetter{
 		Id: ev.GetId(), Source: job.Source, DocumentId: job.DocumentID, Stage: "embedder", Code: "GIVEN_UP", Error: cause.Error(),
-		Attempts: int32(job.Attempts + 1), FailedAt: timestamppb.New(now), Event: withoutContent(ev), Change: job.Change, Topic: kafka.TopicChanged,
+		Attempts: int32(job.Attempts + 1), FailedAt: timestamppb.New(now), Event: withoutContent(ev), Change: change, Topic: kafka.TopicChanged,
+		Payload: ev.GetPayload(), Headers: ev.GetHeaders(), ReceivedAt: ev.GetReceivedAt(),
 	}
 	if sc := trace.SpanContextFromContext(ctx); sc.HasTraceID() {
 		letter.TraceId, letter.SpanId = sc.TraceID().String(), sc.SpanID().String()

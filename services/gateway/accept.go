@@ -36,6 +36,7 @@ type acceptance struct {
 	reply    reply
 	outputs  []stage.Output
 	spans    []trace.Span
+	headers  []*eventv1.Header // see keptHeaders
 }
 
 // accept makes an authentic delivery durable and answers it.
@@ -71,14 +72,14 @@ func (a *acceptance) build(ctx context.Context) error {
 	}
 	items := a.verdict.GetQuarantined()
 	if a.verdict.GetVerdict() == verifierv1.Verdict_VERDICT_QUARANTINED && len(items) == 0 {
-		items = []*verifierv1.QuarantinedItem{{Payload: a.delivery.GetBody(), Code: a.verdict.GetCode(), Reason: a.verdict.GetReason()}}
+		items = []*verifierv1.QuarantinedItem{{Whole: true, Payload: a.delivery.GetBody(), Code: a.verdict.GetCode(), Reason: a.verdict.GetReason()}}
 	}
 	for _, item := range items {
 		id, err := newID()
 		if err != nil {
 			return err
 		}
-		if err := a.dead(ctx, deadLetter{id: id, code: item.GetCode(), reason: item.GetReason(), payload: item.GetPayload()}); err != nil {
+		if err := a.dead(ctx, deadLetter{id: id, code: item.GetCode(), reason: item.GetReason(), payload: item.GetPayload(), whole: item.GetWhole()}); err != nil {
 			return err
 		}
 	}
@@ -110,8 +111,9 @@ func (a *acceptance) event(ctx context.Context, e *eventv1.Event, duplicateOf st
 	e.Id, e.Source, e.Origin, e.ReceivedAt = id, a.delivery.GetSource(), eventv1.Origin_ORIGIN_WEBHOOK, a.delivery.GetReceivedAt()
 	def(&e.Preset, a.verdict.GetPreset())
 	def(&e.SecretIndex, max(a.verdict.GetSecretIndex(), 0))
+	e.Headers = a.keptHeaders()
 	if reason := flaw(e); reason != "" {
-		return a.dead(ctx, deadLetter{id: id, code: "INVALID_EVENT", reason: reason, document: e.GetDocumentId(), payload: payloadOf(e, a.delivery)})
+		return a.dead(ctx, deadLetter{id: id, code: "INVALID_EVENT", reason: reason, document: e.GetDocumentId(), payload: payloadOf(e, a.delivery), whole: len(e.GetPayload()) == 0})
 	}
 	value, err := proto.Marshal(e)
 	if err != nil {
@@ -213,18 +215,22 @@ func newID() (string, error) {
 type deadLetter struct {
 	id, code, reason, document string
 	payload                    []byte
+	whole                      bool // payload is all of the delivery
 }
 
 // dead adds a dead letter.
 func (a *acceptance) dead(ctx context.Context, l deadLetter) error {
 	def(&l.code, "NOT_UNDERSTOOD")
-	traceID := ""
-	if sc := trace.SpanContextFromContext(ctx); sc.HasTraceID() {
-		traceID = sc.TraceID().String()
-	}
 	letter := &eventv1.DeadLetter{
 		Id: l.id, Source: a.delivery.GetSource(), Stage: "verifier", Code: l.code, Error: clean(l.reason), Attempts: 1,
-		FailedAt: timestamppb.New(a.s.now()), Payload: l.payload, Headers: redact(a.delivery.GetHeaders(), a.verdict.GetRedactedHeaders()), TraceId: traceID,
+		FailedAt: timestamppb.New(a.s.now()), Payload: l.payload, Headers: redact(a.delivery.GetHeaders(), a.verdict.GetRedactedHeaders()),
+		Method: a.delivery.GetMethod(), Url: redactURL(a.delivery.GetUrl(), a.verdict.GetRedactedParameters()), ReceivedAt: a.delivery.GetReceivedAt(),
+	}
+	if sc := trace.SpanContextFromContext(ctx); sc.HasTraceID() {
+		letter.TraceId, letter.SpanId = sc.TraceID().String(), sc.SpanID().String()
+	}
+	if l.whole {
+		letter.Assurance = a.verdict.GetAssurance()
 	}
 	if len(l.document) <= maxDocumentID {
 		letter.DocumentId = clean(l.document)
@@ -244,9 +250,10 @@ func fit(l *eventv1.DeadLetter, limit int) {
 	if size(l) <= limit {
 		return
 	}
-	l.Headers = nil
+	l.Headers, l.Url = nil, ""
 	if over := size(l) - limit; over > 0 {
 		keep := max(0, len(l.GetPayload())-over-256)
+		l.Assurance = eventv1.Assurance_ASSURANCE_UNSPECIFIED // nothing can be made of a part
 		l.Error += fmt.Sprintf(" (the payload of %d bytes is cut to %d)", len(l.GetPayload()), keep)
 		l.Payload = l.GetPayload()[:keep]
 	}

@@ -86,7 +86,7 @@ func withoutPayload(l *eventv1.DeadLetter) *eventv1.DeadLetter {
 		l.Payload = nil
 		for _, ev := range []*eventv1.Event{l.GetEvent(), l.GetChange().GetEvent()} {
 			if ev != nil {
-				ev.Payload, ev.Content = nil, nil
+				ev.Payload, ev.Content, ev.Headers = nil, nil, nil
 			}
 		}
 	}

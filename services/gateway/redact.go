@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"net/url"
 	"slices"
 	"strings"
 
@@ -25,6 +26,43 @@ func redact(headers []*eventv1.Header, also []string) []*eventv1.Header {
 		}
 	}
 	return out
+}
+
+// maxKeptHeaders bounds what an event carries of its request's headers, in bytes.
+const maxKeptHeaders = 4 << 10
+
+// keptHeaders are the headers of the delivery as its events carry them, so that what is given up later can still be explained; nil
+// if they are too many.
+func (a *acceptance) keptHeaders() []*eventv1.Header {
+	if a.headers == nil {
+		size := 0
+		for _, h := range a.delivery.GetHeaders() {
+			size += len(h.GetName()) + len(h.GetValue())
+		}
+		if a.headers = []*eventv1.Header{}; size <= maxKeptHeaders {
+			a.headers = redact(a.delivery.GetHeaders(), a.verdict.GetRedactedHeaders())
+		}
+	}
+	return a.headers
+}
+
+// redactURL takes the credentials out of the query of a request's target: the parameters whose names say so, and those that the preset names.
+func redactURL(target string, also []string) string {
+	path, query, ok := strings.Cut(target, "?")
+	if !ok {
+		return target
+	}
+	parts := strings.Split(query, "&")
+	for i, part := range parts {
+		name, _, _ := strings.Cut(part, "=")
+		plain, err := url.QueryUnescape(name)
+		lower := strings.ToLower(plain)
+		says := func(word string) bool { return strings.Contains(lower, word) }
+		if err != nil || slices.Contains(also, plain) || says("key") || says("sig") || says("pass") || slices.ContainsFunc(credentialWords, says) {
+			parts[i] = name + "=" + url.QueryEscape(redacted)
+		}
+	}
+	return path + "?" + strings.Join(parts, "&")
 }
 
 // clean makes text from outside fit for a message.

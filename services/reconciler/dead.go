@@ -103,7 +103,7 @@ func (s *Service) ListDeadLetters(ctx context.Context, req *reconcilerv1.ListDea
 		d.Letter.Payload = nil
 		for _, ev := range []*eventv1.Event{d.Letter.GetEvent(), d.Letter.GetChange().GetEvent()} {
 			if ev != nil {
-				ev.Payload, ev.Content = nil, nil
+				ev.Payload, ev.Content, ev.Headers = nil, nil, nil
 			}
 		}
 		res.DeadLetters, res.Statuses = append(res.DeadLetters, d.Letter), append(res.Statuses, d.Status)

@@ -18,6 +18,7 @@ import (
 	embedderv1 "github.com/hookmesh/hookmesh/gen/hookmesh/embedder/v1"
 	eventv1 "github.com/hookmesh/hookmesh/gen/hookmesh/event/v1"
 	reconcilerv1 "github.com/hookmesh/hookmesh/gen/hookmesh/reconciler/v1"
+	verifierv1 "github.com/hookmesh/hookmesh/gen/hookmesh/verifier/v1"
 	"github.com/hookmesh/hookmesh/services/connector"
 	"github.com/hookmesh/hookmesh/services/internal/config"
 	"github.com/hookmesh/hookmesh/services/internal/stage"
@@ -51,6 +52,8 @@ type Deps struct {
 	Knowledge embedderv1.KnowledgeServiceClient
 	// Embedder is asked whether much work waits, so that sweeps and backfills leave room for live events; nil: they do not wait.
 	Embedder embedderv1.EmbedderServiceClient
+	// Verifier reads the payloads of dead letters again; nil: they cannot be replayed by their payload.
+	Verifier verifierv1.VerifierServiceClient
 	// Notify delivers alerts; nil: nobody is told.
 	Notify func(ctx context.Context, target alert.Target, m alert.Message) error
 	Now    func() time.Time

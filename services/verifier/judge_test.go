@@ -1,6 +1,7 @@
 package verifier
 
 import (
+	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -9,11 +10,14 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	eventv1 "github.com/hookmesh/hookmesh/gen/hookmesh/event/v1"
 	verifierv1 "github.com/hookmesh/hookmesh/gen/hookmesh/verifier/v1"
 	"github.com/hookmesh/hookmesh/services/internal/config"
+	"github.com/hookmesh/hookmesh/services/internal/telemetry"
 )
 
 // judged compiles a source and judges one request by it.
@@ -192,5 +196,50 @@ func TestProvidersHearWhatTheyExpect(t *testing.T) {
 	got = judged(t, config.Source{Preset: "discord", Secrets: secrets(strings.Repeat("00", 32))}, verifyRequest("POST", "/x", nil, []byte(`{"type":1}`)), time.Now())
 	if got.GetResponse().GetStatus() != http.StatusUnauthorized {
 		t.Errorf("%v", got)
+	}
+}
+
+// What was proven once and could not be understood is read again when its preset or its settings were mended. Nothing is proven anew:
+// its credentials are redacted by then. What only its sender vouched for still does not make content.
+func TestADeliveryThatWasKeptIsReadAgainWithThePresetAsItIsNow(t *testing.T) {
+	at := time.Unix(1700000000, 0)
+	body := []byte(`{"page":{"key":"a"},"text":"Words."}`)
+	mac := hmac.New(sha256.New, []byte("s"))
+	mac.Write(body)
+	signed := map[string]string{"X-Signature": "sha256=" + hex.EncodeToString(mac.Sum(nil)), "Content-Type": "application/json"}
+	src := config.Source{Name: "s", Preset: "generic-hmac", Secrets: secrets("s"), Content: config.Content{Inline: "body.text"}}
+	got := judged(t, src, verifyRequest("POST", "/x", signed, body), at)
+	if got.GetVerdict() != verifierv1.Verdict_VERDICT_QUARANTINED || got.GetAssurance() != eventv1.Assurance_ASSURANCE_BODY || len(got.GetQuarantined()) != 1 || !got.GetQuarantined()[0].GetWhole() {
+		t.Fatalf("%v", got)
+	}
+	kept := verifyRequest("POST", "/x", map[string]string{"X-Signature": "[redacted]", "Content-Type": "application/json"}, got.GetQuarantined()[0].GetPayload())
+	service := func(settings map[string]string) *Service {
+		src.Settings = settings
+		s, err := New([]config.Source{src}, telemetry.Nop(), time.Now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	kept.Source = "s"
+	understand := func(s *Service, a eventv1.Assurance) *verifierv1.VerifyResponse {
+		res, err := s.Understand(t.Context(), &verifierv1.UnderstandRequest{Request: kept, Assurance: a})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res.GetMeaning()
+	}
+	if m := understand(service(nil), got.GetAssurance()); m.GetVerdict() != verifierv1.Verdict_VERDICT_QUARANTINED {
+		t.Errorf("before it is mended: %v", m)
+	}
+	mended := service(map[string]string{"document_id": "body.page.key"})
+	for assurance, inline := range map[eventv1.Assurance]bool{eventv1.Assurance_ASSURANCE_BODY: true, eventv1.Assurance_ASSURANCE_SENDER: false, eventv1.Assurance_ASSURANCE_UNSPECIFIED: false} {
+		m := understand(mended, assurance)
+		if len(m.GetEvents()) != 1 || m.GetEvents()[0].GetDocumentId() != "a" || m.GetEvents()[0].GetContent().GetInline() != inline {
+			t.Errorf("%s: %v", assurance, m)
+		}
+	}
+	if _, err := mended.Understand(t.Context(), &verifierv1.UnderstandRequest{Request: &verifierv1.VerifyRequest{Source: "gone"}}); status.Code(err) != codes.NotFound {
+		t.Errorf("%v", err)
 	}
 }

@@ -127,6 +127,19 @@ func (s *Service) one(ctx context.Context, req *verifierv1.VerifyRequest) *verif
 	return res
 }
 
+// Understand implements the API.
+func (s *Service) Understand(ctx context.Context, req *verifierv1.UnderstandRequest) (*verifierv1.UnderstandResponse, error) {
+	src, ok := s.find(req.GetRequest().GetSource())
+	if !ok && s.missed != nil {
+		s.missed(ctx)
+		src, ok = s.find(req.GetRequest().GetSource())
+	}
+	if !ok {
+		return nil, status.Errorf(codes.NotFound, "there is no source %q", req.GetRequest().GetSource())
+	}
+	return &verifierv1.UnderstandResponse{Meaning: src.reread(req.GetRequest(), req.GetAssurance())}, nil
+}
+
 // ListPresets implements the API.
 func (s *Service) ListPresets(context.Context, *verifierv1.ListPresetsRequest) (*verifierv1.ListPresetsResponse, error) {
 	res := &verifierv1.ListPresetsResponse{}

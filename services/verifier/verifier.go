@@ -102,7 +102,7 @@ func (s *source) decide(req *verifierv1.VerifyRequest, now time.Time, skipFreshn
 	r := &j.request
 	r.Reset(s.preset, req.GetMethod(), s.signedURL(req.GetUrl()), req.GetHeaders(), req.GetBody())
 	r.Target(req.GetUrl())
-	res = &verifierv1.VerifyResponse{SecretIndex: -1, Preset: s.preset.Name, RedactedHeaders: s.preset.RedactedHeaders()}
+	res = &verifierv1.VerifyResponse{SecretIndex: -1, Preset: s.preset.Name, RedactedHeaders: s.preset.RedactedHeaders(), RedactedParameters: s.preset.RedactedParameters()}
 	proof, refusal := s.preset.Authenticate(r, s.keys, preset.Options{Now: now, SkipFreshness: skipFreshness, Unsigned: s.cfg.Unsigned})
 	sent = proof.SentAt
 	if refusal != nil {
@@ -118,10 +118,16 @@ func (s *source) decide(req *verifierv1.VerifyRequest, now time.Time, skipFreshn
 		return s.refuse(r, res, refusal), "", sent
 	}
 	res.SecretIndex = int32(proof.Secret)
+	return s.understand(req, j, res, proof), "", sent
+}
+
+// understand says what a delivery means of which so much was proven.
+func (s *source) understand(req *verifierv1.VerifyRequest, j *judgement, res *verifierv1.VerifyResponse, proof preset.Proof) *verifierv1.VerifyResponse {
+	r, m := &j.request, &j.meaning
+	res.Assurance = assurances[proof.Assurance]
 	if trouble := r.Decode(); trouble != nil {
-		return s.quarantine(r, res, *trouble), "", sent
+		return s.quarantine(r, res, *trouble)
 	}
-	m := &j.meaning
 	s.preset.Understand(r, proof, m)
 	if len(m.Events) > 0 {
 		res.Events = make([]*eventv1.Event, len(m.Events))
@@ -132,7 +138,7 @@ func (s *source) decide(req *verifierv1.VerifyRequest, now time.Time, skipFreshn
 	s.owe(req, res, m)
 	switch {
 	case len(m.Troubles) > 0:
-		return s.quarantine(r, res, m.Troubles...), "", sent
+		return s.quarantine(r, res, m.Troubles...)
 	case m.Ignored != "":
 		res.Verdict, res.Code, res.Reason = verifierv1.Verdict_VERDICT_IGNORED, "IGNORED", m.Ignored
 		res.Response = response(s.preset.Respond(preset.Ignored, r))
@@ -140,7 +146,26 @@ func (s *source) decide(req *verifierv1.VerifyRequest, now time.Time, skipFreshn
 		res.Verdict, res.Code, res.Reason = verifierv1.Verdict_VERDICT_ACCEPTED, "ACCEPTED", s.reason(proof)
 		res.Response = response(s.preset.Respond(preset.Accepted, r))
 	}
-	return res, "", sent
+	return res
+}
+
+// reread says what a delivery means that was proven before.
+func (s *source) reread(req *verifierv1.VerifyRequest, assurance eventv1.Assurance) *verifierv1.VerifyResponse {
+	j, _ := judgements.Get().(*judgement)
+	defer func() {
+		j.request.Free()
+		j.meaning.Reset()
+		judgements.Put(j)
+	}()
+	j.request.Reset(s.preset, req.GetMethod(), s.signedURL(req.GetUrl()), req.GetHeaders(), req.GetBody())
+	j.request.Target(req.GetUrl())
+	proof := preset.Proof{Secret: -1, Assurance: "none"}
+	for name, a := range assurances {
+		if a == assurance {
+			proof.Assurance = name
+		}
+	}
+	return s.understand(req, j, &verifierv1.VerifyResponse{SecretIndex: -1, Preset: s.preset.Name}, proof)
 }
 
 // reason says why a delivery is accepted.
@@ -195,11 +220,11 @@ func response(r *preset.Response) *verifierv1.HttpResponse {
 func (s *source) quarantine(r *preset.Request, res *verifierv1.VerifyResponse, troubles ...preset.Trouble) *verifierv1.VerifyResponse {
 	res.Verdict, res.Code, res.Reason = verifierv1.Verdict_VERDICT_QUARANTINED, troubles[0].Code, "authentic, but cannot be understood: "+troubles[0].Reason
 	for _, t := range troubles {
-		payload := t.Payload
-		if payload == nil {
-			payload = r.Payload()
+		item := &verifierv1.QuarantinedItem{Payload: t.Payload, Code: t.Code, Reason: t.Reason, Whole: t.Payload == nil}
+		if item.GetWhole() {
+			item.Payload = r.Payload()
 		}
-		res.Quarantined = append(res.Quarantined, &verifierv1.QuarantinedItem{Payload: payload, Code: t.Code, Reason: t.Reason})
+		res.Quarantined = append(res.Quarantined, item)
 	}
 	res.Response = response(s.preset.Respond(preset.Quarantined, r))
 	return res

@@ -235,8 +235,12 @@ func initReconciler(ctx context.Context, m *Mesh) error {
 	if err != nil {
 		return err
 	}
+	var verifies verifierv1.VerifierServiceClient
+	if conn := m.conns["verifier"]; conn != nil { // without it, dead letters are replayed by asking their sources alone
+		verifies = verifierv1.NewVerifierServiceClient(conn)
+	}
 	service, err := reconciler.New(reconciler.Deps{
-		Store: store, Producer: m.log, Telemetry: m.tel.Named("reconciler"), Knowledge: embedderv1.NewKnowledgeServiceClient(m.conns["embedder"]),
+		Verifier: verifies, Store: store, Producer: m.log, Telemetry: m.tel.Named("reconciler"), Knowledge: embedderv1.NewKnowledgeServiceClient(m.conns["embedder"]),
 		Embedder: embedderv1.NewEmbedderServiceClient(m.conns["embedder"]), Notify: alert.NewSender(m.opts.Now).Send, Now: m.opts.Now,
 	}, cfg, declared)
 	if err != nil {

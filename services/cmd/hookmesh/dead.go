@@ -2,14 +2,17 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"net/url"
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	eventv1 "github.com/hookmesh/hookmesh/gen/hookmesh/event/v1"
 	reconcilerv1 "github.com/hookmesh/hookmesh/gen/hookmesh/reconciler/v1"
 )
 
@@ -118,11 +121,25 @@ func deadShowCommand() *cobra.Command {
 			if d.GetTraceId() != "" {
 				_, _ = fmt.Fprintf(out, "trace %s\n", d.GetTraceId())
 			}
+			printRequest(out, d)
 			return printJSON(cmd, &res)
 		},
 	}
 	urlFlag(cmd, &base)
 	return cmd
+}
+
+// printRequest prints what is kept of the request that told of a dead letter, as a person reads it. What is no text is in the JSON alone.
+func printRequest(out io.Writer, d *eventv1.DeadLetter) {
+	if d.GetMethod() != "" {
+		_, _ = fmt.Fprintf(out, "%s %s\n", d.GetMethod(), d.GetUrl())
+	}
+	for _, h := range d.GetHeaders() {
+		_, _ = fmt.Fprintf(out, "%s: %s\n", h.GetName(), strings.ToValidUTF8(string(h.GetValue()), "\uFFFD"))
+	}
+	if p := d.GetPayload(); len(p) > 0 && utf8.Valid(p) {
+		_, _ = fmt.Fprintf(out, "\n%s\n\n", clip(string(p), 2000))
+	}
 }
 
 func deadReplayCommand() *cobra.Command {

@@ -26,6 +26,7 @@ var open = map[string]bool{
 var internal = map[string]bool{
 	"/hookmesh.verifier.v1.VerifierService/Verify":      true,
 	"/hookmesh.verifier.v1.VerifierService/VerifyBatch": true,
+	"/hookmesh.verifier.v1.VerifierService/Understand":  true,
 	"/hookmesh.source.v1.SourceService/WatchSources":    true,
 }
 

@@ -20,6 +20,7 @@ var changes = map[string]access.Scope{
 	"gateway.v1.GatewayService/ReceiveWebhook":           "",
 	"verifier.v1.VerifierService/Verify":                 access.Service,
 	"verifier.v1.VerifierService/VerifyBatch":            access.Service,
+	"verifier.v1.VerifierService/Understand":             access.Service,
 	"source.v1.SourceService/WatchSources":               access.Service,
 	"source.v1.SourceService/CreateSource":               access.IngestAdmin,
 	"source.v1.SourceService/UpdateSource":               access.IngestAdmin,

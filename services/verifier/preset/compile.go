@@ -23,6 +23,7 @@ type Compiled struct {
 	answers    map[string]*answer
 	redacted   *jsonvalue.Paths
 	headers    []string
+	parameters []string
 }
 
 type variant struct {
@@ -95,6 +96,9 @@ func (p *Preset) Compile(o Overrides) (*Compiled, error) {
 	}
 	for i, v := range p.Verify {
 		out.variants = append(out.variants, c.variant(fmt.Sprintf("verify[%d]", i), v))
+		if v.Signature.Query != "" {
+			out.parameters = append(out.parameters, v.Signature.Query)
+		}
 	}
 	for i, d := range p.Decode {
 		where := fmt.Sprintf("decode[%d]", i)
@@ -103,6 +107,9 @@ func (p *Preset) Compile(o Overrides) (*Compiled, error) {
 	}
 	for i, h := range p.Handshakes {
 		out.handshakes = append(out.handshakes, c.handshake(fmt.Sprintf("handshakes[%d]", i), h, out.methods))
+		if h.Token != nil && h.Token.Query != "" {
+			out.parameters = append(out.parameters, h.Token.Query)
+		}
 	}
 	for i, r := range p.Events {
 		out.rules = append(out.rules, c.rule(fmt.Sprintf("events[%d]", i), r, o))

@@ -14,6 +14,9 @@ const Redacted = "[redacted]"
 // RedactedHeaders are those that the preset takes for credentials, besides those whose names say so.
 func (c *Compiled) RedactedHeaders() []string { return c.headers }
 
+// RedactedParameters are the parameters of the URL in which the provider's credentials stand, besides those whose names say so.
+func (c *Compiled) RedactedParameters() []string { return c.parameters }
+
 // Payload is the body without what the preset redacts. What cannot be read is kept as it is: a body whose credential stands in
 // it could not have been proven authentic without being read.
 func (r *Request) Payload() []byte {

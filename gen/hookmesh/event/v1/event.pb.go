@@ -517,7 +517,10 @@ type Event struct {
 	// What the document lies in at its source (space, folder, repository), each as the document id under which the
 	// container's own events come, the nearest first. Empty: the event does not say it, which is no proof that there is none.
 	// An event with ACTION_SUBTREE_DELETED about one of them deletes the document. At most 32.
-	Containers    []string `protobuf:"bytes,21,rep,name=containers,proto3" json:"containers,omitempty"`
+	Containers []string `protobuf:"bytes,21,rep,name=containers,proto3" json:"containers,omitempty"`
+	// The headers of the request that told of it, with credentials redacted, so that a dead letter can show them. Empty for
+	// events that no webhook told of, and where they were too many.
+	Headers       []*Header `protobuf:"bytes,22,rep,name=headers,proto3" json:"headers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -699,6 +702,13 @@ func (x *Event) GetContainers() []string {
 	return nil
 }
 
+func (x *Event) GetHeaders() []*Header {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
 // Change is an event that the sequencer let pass, in order. It is the value of the topic documents.changed.
 type Change struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -793,9 +803,10 @@ type DeadLetter struct {
 	FailedAt *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=failed_at,json=failedAt,proto3" json:"failed_at,omitempty"`
 	// The event, if there is one.
 	Event *Event `protobuf:"bytes,9,opt,name=event,proto3" json:"event,omitempty"`
-	// The raw payload, if there is no event.
+	// The raw payload as received, without what the preset redacts; of an item alone if the delivery held several. Empty if the
+	// content that the change holds is all that was kept of it.
 	Payload []byte `protobuf:"bytes,10,opt,name=payload,proto3" json:"payload,omitempty"`
-	// The headers of the request, with credentials redacted, if there is no event.
+	// The headers of the request, with credentials redacted. Empty if no webhook told of it.
 	Headers []*Header `protobuf:"bytes,11,rep,name=headers,proto3" json:"headers,omitempty"`
 	// Where the record stood: topic, partition and offset; empty topic if it was never in Kafka.
 	Topic string `protobuf:"bytes,12,opt,name=topic,proto3" json:"topic,omitempty"`
@@ -808,7 +819,16 @@ type DeadLetter struct {
 	// W3C id of the span in which it was given up, 16 hexadecimal digits, so that a replay can link to it; may be empty.
 	SpanId string `protobuf:"bytes,16,opt,name=span_id,json=spanId,proto3" json:"span_id,omitempty"`
 	// The change that was given up, if the embedder gave up: a replay carries out this very change. Absent otherwise.
-	Change        *Change `protobuf:"bytes,17,opt,name=change,proto3" json:"change,omitempty"`
+	Change *Change `protobuf:"bytes,17,opt,name=change,proto3" json:"change,omitempty"`
+	// How much was proven of the delivery that payload holds whole, so that it can be read again. Not set: payload is no whole
+	// delivery, or there is an event.
+	Assurance Assurance `protobuf:"varint,18,opt,name=assurance,proto3,enum=hookmesh.event.v1.Assurance" json:"assurance,omitempty"`
+	// Method of the request; empty if it was not kept.
+	Method string `protobuf:"bytes,19,opt,name=method,proto3" json:"method,omitempty"`
+	// Target of the request, path and query, with credentials redacted; empty if it was not kept.
+	Url string `protobuf:"bytes,20,opt,name=url,proto3" json:"url,omitempty"`
+	// When the request reached the gateway; absent if it was not kept.
+	ReceivedAt    *timestamppb.Timestamp `protobuf:"bytes,21,opt,name=received_at,json=receivedAt,proto3" json:"received_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -962,6 +982,34 @@ func (x *DeadLetter) GetChange() *Change {
 	return nil
 }
 
+func (x *DeadLetter) GetAssurance() Assurance {
+	if x != nil {
+		return x.Assurance
+	}
+	return Assurance_ASSURANCE_UNSPECIFIED
+}
+
+func (x *DeadLetter) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *DeadLetter) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *DeadLetter) GetReceivedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ReceivedAt
+	}
+	return nil
+}
+
 // Debt is something that was missed and must be fetched from the source. It is the value of the topic debts.
 type Debt struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1068,7 +1116,7 @@ const file_hookmesh_event_v1_event_proto_rawDesc = "" +
 	"\x04text\x18\x02 \x01(\tR\x04text\x12\x14\n" +
 	"\x05title\x18\x03 \x01(\tR\x05title\x12\x10\n" +
 	"\x03url\x18\x04 \x01(\tR\x03url\x128\n" +
-	"\x06format\x18\x05 \x01(\x0e2 .hookmesh.event.v1.ContentFormatR\x06format\"\x93\a\n" +
+	"\x06format\x18\x05 \x01(\x0e2 .hookmesh.event.v1.ContentFormatR\x06format\"\xc8\a\n" +
 	"\x05Event\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1f\n" +
 	"\x06source\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x06source\x12+\n" +
@@ -1098,13 +1146,14 @@ const file_hookmesh_event_v1_event_proto_rawDesc = "" +
 	"\x0egap_timeout_ms\x18\x14 \x01(\x03R\fgapTimeoutMs\x121\n" +
 	"\n" +
 	"containers\x18\x15 \x03(\tB\x11\xbaH\x0e\x92\x01\v\x10 \"\ar\x05\x10\x01(\x80\x10R\n" +
-	"containersB\v\n" +
+	"containers\x123\n" +
+	"\aheaders\x18\x16 \x03(\v2\x19.hookmesh.event.v1.HeaderR\aheadersB\v\n" +
 	"\t_sequence\"\x80\x01\n" +
 	"\x06Change\x12.\n" +
 	"\x05event\x18\x01 \x01(\v2\x18.hookmesh.event.v1.EventR\x05event\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x18\n" +
 	"\arefetch\x18\x03 \x01(\bR\arefetch\x12\x10\n" +
-	"\x03gap\x18\x04 \x01(\bR\x03gap\"\x9c\x04\n" +
+	"\x03gap\x18\x04 \x01(\bR\x03gap\"\xbf\x05\n" +
 	"\n" +
 	"DeadLetter\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
@@ -1125,7 +1174,12 @@ const file_hookmesh_event_v1_event_proto_rawDesc = "" +
 	"\x06offset\x18\x0e \x01(\x03R\x06offset\x12\x19\n" +
 	"\btrace_id\x18\x0f \x01(\tR\atraceId\x12\x17\n" +
 	"\aspan_id\x18\x10 \x01(\tR\x06spanId\x121\n" +
-	"\x06change\x18\x11 \x01(\v2\x19.hookmesh.event.v1.ChangeR\x06change\"\xc5\x01\n" +
+	"\x06change\x18\x11 \x01(\v2\x19.hookmesh.event.v1.ChangeR\x06change\x12:\n" +
+	"\tassurance\x18\x12 \x01(\x0e2\x1c.hookmesh.event.v1.AssuranceR\tassurance\x12\x16\n" +
+	"\x06method\x18\x13 \x01(\tR\x06method\x12\x10\n" +
+	"\x03url\x18\x14 \x01(\tR\x03url\x12;\n" +
+	"\vreceived_at\x18\x15 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"receivedAt\"\xc5\x01\n" +
 	"\x04Debt\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x1f\n" +
 	"\vdocument_id\x18\x02 \x01(\tR\n" +
@@ -1203,17 +1257,20 @@ var file_hookmesh_event_v1_event_proto_depIdxs = []int32{
 	3,  // 5: hookmesh.event.v1.Event.origin:type_name -> hookmesh.event.v1.Origin
 	2,  // 6: hookmesh.event.v1.Event.assurance:type_name -> hookmesh.event.v1.Assurance
 	6,  // 7: hookmesh.event.v1.Event.content:type_name -> hookmesh.event.v1.Content
-	7,  // 8: hookmesh.event.v1.Change.event:type_name -> hookmesh.event.v1.Event
-	11, // 9: hookmesh.event.v1.DeadLetter.failed_at:type_name -> google.protobuf.Timestamp
-	7,  // 10: hookmesh.event.v1.DeadLetter.event:type_name -> hookmesh.event.v1.Event
-	5,  // 11: hookmesh.event.v1.DeadLetter.headers:type_name -> hookmesh.event.v1.Header
-	8,  // 12: hookmesh.event.v1.DeadLetter.change:type_name -> hookmesh.event.v1.Change
-	11, // 13: hookmesh.event.v1.Debt.incurred_at:type_name -> google.protobuf.Timestamp
-	14, // [14:14] is the sub-list for method output_type
-	14, // [14:14] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	5,  // 8: hookmesh.event.v1.Event.headers:type_name -> hookmesh.event.v1.Header
+	7,  // 9: hookmesh.event.v1.Change.event:type_name -> hookmesh.event.v1.Event
+	11, // 10: hookmesh.event.v1.DeadLetter.failed_at:type_name -> google.protobuf.Timestamp
+	7,  // 11: hookmesh.event.v1.DeadLetter.event:type_name -> hookmesh.event.v1.Event
+	5,  // 12: hookmesh.event.v1.DeadLetter.headers:type_name -> hookmesh.event.v1.Header
+	8,  // 13: hookmesh.event.v1.DeadLetter.change:type_name -> hookmesh.event.v1.Change
+	2,  // 14: hookmesh.event.v1.DeadLetter.assurance:type_name -> hookmesh.event.v1.Assurance
+	11, // 15: hookmesh.event.v1.DeadLetter.received_at:type_name -> google.protobuf.Timestamp
+	11, // 16: hookmesh.event.v1.Debt.incurred_at:type_name -> google.protobuf.Timestamp
+	17, // [17:17] is the sub-list for method output_type
+	17, // [17:17] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_hookmesh_event_v1_event_proto_init() }

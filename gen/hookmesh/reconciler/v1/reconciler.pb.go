@@ -100,6 +100,8 @@ const (
 	ReplayAction_REPLAY_ACTION_POLL ReplayAction = 4
 	// There is no way to replay it; the reason says why. It stays open.
 	ReplayAction_REPLAY_ACTION_IMPOSSIBLE ReplayAction = 5
+	// The kept payload is read again by the source's preset, as both are now, and its events go in. A newer state stays.
+	ReplayAction_REPLAY_ACTION_PAYLOAD ReplayAction = 6
 )
 
 // Enum value maps for ReplayAction.
@@ -111,6 +113,7 @@ var (
 		3: "REPLAY_ACTION_FETCH",
 		4: "REPLAY_ACTION_POLL",
 		5: "REPLAY_ACTION_IMPOSSIBLE",
+		6: "REPLAY_ACTION_PAYLOAD",
 	}
 	ReplayAction_value = map[string]int32{
 		"REPLAY_ACTION_UNSPECIFIED": 0,
@@ -119,6 +122,7 @@ var (
 		"REPLAY_ACTION_FETCH":       3,
 		"REPLAY_ACTION_POLL":        4,
 		"REPLAY_ACTION_IMPOSSIBLE":  5,
+		"REPLAY_ACTION_PAYLOAD":     6,
 	}
 )
 
@@ -2313,14 +2317,15 @@ const file_hookmesh_reconciler_v1_reconciler_proto_rawDesc = "" +
 	"\x1dDEAD_LETTER_STATE_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16DEAD_LETTER_STATE_OPEN\x10\x01\x12\x1e\n" +
 	"\x1aDEAD_LETTER_STATE_REPLAYED\x10\x02\x12\x1f\n" +
-	"\x1bDEAD_LETTER_STATE_DISCARDED\x10\x03*\xb0\x01\n" +
+	"\x1bDEAD_LETTER_STATE_DISCARDED\x10\x03*\xcb\x01\n" +
 	"\fReplayAction\x12\x1d\n" +
 	"\x19REPLAY_ACTION_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14REPLAY_ACTION_CHANGE\x10\x01\x12\x18\n" +
 	"\x14REPLAY_ACTION_RECORD\x10\x02\x12\x17\n" +
 	"\x13REPLAY_ACTION_FETCH\x10\x03\x12\x16\n" +
 	"\x12REPLAY_ACTION_POLL\x10\x04\x12\x1c\n" +
-	"\x18REPLAY_ACTION_IMPOSSIBLE\x10\x05*k\n" +
+	"\x18REPLAY_ACTION_IMPOSSIBLE\x10\x05\x12\x19\n" +
+	"\x15REPLAY_ACTION_PAYLOAD\x10\x06*k\n" +
 	"\tDriftKind\x12\x1a\n" +
 	"\x16DRIFT_KIND_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12DRIFT_KIND_MISSING\x10\x01\x12\x14\n" +

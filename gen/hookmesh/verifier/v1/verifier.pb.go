@@ -285,8 +285,12 @@ type VerifyResponse struct {
 	Debts []*v1.Debt `protobuf:"bytes,10,rep,name=debts,proto3" json:"debts,omitempty"`
 	// Names of headers that carry credentials of this provider, besides those whose names say so.
 	RedactedHeaders []string `protobuf:"bytes,11,rep,name=redacted_headers,json=redactedHeaders,proto3" json:"redacted_headers,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Names of query parameters that carry credentials of this provider, besides those whose names say so.
+	RedactedParameters []string `protobuf:"bytes,12,rep,name=redacted_parameters,json=redactedParameters,proto3" json:"redacted_parameters,omitempty"`
+	// How much was proven; not set if nothing was judged.
+	Assurance     v1.Assurance `protobuf:"varint,13,opt,name=assurance,proto3,enum=hookmesh.event.v1.Assurance" json:"assurance,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *VerifyResponse) Reset() {
@@ -396,6 +400,121 @@ func (x *VerifyResponse) GetRedactedHeaders() []string {
 	return nil
 }
 
+func (x *VerifyResponse) GetRedactedParameters() []string {
+	if x != nil {
+		return x.RedactedParameters
+	}
+	return nil
+}
+
+func (x *VerifyResponse) GetAssurance() v1.Assurance {
+	if x != nil {
+		return x.Assurance
+	}
+	return v1.Assurance(0)
+}
+
+// UnderstandRequest is a delivery as it was kept.
+type UnderstandRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The request; credentials may be redacted.
+	Request *VerifyRequest `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
+	// How much was proven of it when it came.
+	Assurance     v1.Assurance `protobuf:"varint,2,opt,name=assurance,proto3,enum=hookmesh.event.v1.Assurance" json:"assurance,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnderstandRequest) Reset() {
+	*x = UnderstandRequest{}
+	mi := &file_hookmesh_verifier_v1_verifier_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnderstandRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnderstandRequest) ProtoMessage() {}
+
+func (x *UnderstandRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_hookmesh_verifier_v1_verifier_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnderstandRequest.ProtoReflect.Descriptor instead.
+func (*UnderstandRequest) Descriptor() ([]byte, []int) {
+	return file_hookmesh_verifier_v1_verifier_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *UnderstandRequest) GetRequest() *VerifyRequest {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+func (x *UnderstandRequest) GetAssurance() v1.Assurance {
+	if x != nil {
+		return x.Assurance
+	}
+	return v1.Assurance(0)
+}
+
+// UnderstandResponse says what it means now.
+type UnderstandResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// ACCEPTED, IGNORED or QUARANTINED, with events, debts, code and reason.
+	Meaning       *VerifyResponse `protobuf:"bytes,1,opt,name=meaning,proto3" json:"meaning,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnderstandResponse) Reset() {
+	*x = UnderstandResponse{}
+	mi := &file_hookmesh_verifier_v1_verifier_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnderstandResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnderstandResponse) ProtoMessage() {}
+
+func (x *UnderstandResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_hookmesh_verifier_v1_verifier_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnderstandResponse.ProtoReflect.Descriptor instead.
+func (*UnderstandResponse) Descriptor() ([]byte, []int) {
+	return file_hookmesh_verifier_v1_verifier_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *UnderstandResponse) GetMeaning() *VerifyResponse {
+	if x != nil {
+		return x.Meaning
+	}
+	return nil
+}
+
 // QuarantinedItem is one item of a delivery that could not be understood.
 type QuarantinedItem struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -404,14 +523,16 @@ type QuarantinedItem struct {
 	// A stable code.
 	Code string `protobuf:"bytes,2,opt,name=code,proto3" json:"code,omitempty"`
 	// Why, for a person.
-	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	// True: payload is the whole body.
+	Whole         bool `protobuf:"varint,4,opt,name=whole,proto3" json:"whole,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *QuarantinedItem) Reset() {
 	*x = QuarantinedItem{}
-	mi := &file_hookmesh_verifier_v1_verifier_proto_msgTypes[3]
+	mi := &file_hookmesh_verifier_v1_verifier_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -423,7 +544,7 @@ func (x *QuarantinedItem) String() string {
 func (*QuarantinedItem) ProtoMessage() {}
 
 func (x *QuarantinedItem) ProtoReflect() protoreflect.Message {
-	mi := &file_hookmesh_verifier_v1_verifier_proto_msgTypes[3]
+	mi := &file_hookmesh_verifier_v1_verifier_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -436,7 +557,7 @@ func (x *QuarantinedItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuarantinedItem.ProtoReflect.Descriptor instead.
 func (*QuarantinedItem) Descriptor() ([]byte, []int) {
-	return file_hookmesh_verifier_v1_verifier_proto_rawDescGZIP(), []int{3}
+	return file_hookmesh_verifier_v1_verifier_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *QuarantinedItem) GetPayload() []byte {
@@ -460,6 +581,13 @@ func (x *QuarantinedItem) GetReason() string {
 	return ""
 }
 
+func (x *QuarantinedItem) GetWhole() bool {
+	if x != nil {
+		return x.Whole
+	}
+	return false
+}
+
 // VerifyBatchRequest is several requests.
 type VerifyBatchRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -471,7 +599,7 @@ type VerifyBatchRequest struct {
 
 func (x *VerifyBatchRequest) Reset() {
 	*x = VerifyBatchRequest{}
-	mi := &file_hookmesh_verifier_v1_verifier_proto_msgTypes[4]
+	mi := &file_hookmesh_verifier_v1_verifier_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -483,7 +611,7 @@ func (x *VerifyBatchRequest) String() string {
 func (*VerifyBatchRequest) ProtoMessage() {}
 
 func (x *VerifyBatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_hookmesh_verifier_v1_verifier_proto_msgTypes[4]
+	mi := &file_hookmesh_verifier_v1_verifier_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -496,7 +624,7 @@ func (x *VerifyBatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyBatchRequest.ProtoReflect.Descriptor instead.
 func (*VerifyBatchRequest) Descriptor() ([]byte, []int) {
-	return file_hookmesh_verifier_v1_verifier_proto_rawDescGZIP(), []int{4}
+	return file_hookmesh_verifier_v1_verifier_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *VerifyBatchRequest) GetRequests() []*VerifyRequest {
@@ -517,7 +645,7 @@ type VerifyBatchResponse struct {
 
 func (x *VerifyBatchResponse) Reset() {
 	*x = VerifyBatchResponse{}
-	mi := &file_hookmesh_verifier_v1_verifier_proto_msgTypes[5]
+	mi := &file_hookmesh_verifier_v1_verifier_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -529,7 +657,7 @@ func (x *VerifyBatchResponse) String() string {
 func (*VerifyBatchResponse) ProtoMessage() {}
 
 func (x *VerifyBatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_hookmesh_verifier_v1_verifier_proto_msgTypes[5]
+	mi := &file_hookmesh_verifier_v1_verifier_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -542,7 +670,7 @@ func (x *VerifyBatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyBatchResponse.ProtoReflect.Descriptor instead.
 func (*VerifyBatchResponse) Descriptor() ([]byte, []int) {
-	return file_hookmesh_verifier_v1_verifier_proto_rawDescGZIP(), []int{5}
+	return file_hookmesh_verifier_v1_verifier_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *VerifyBatchResponse) GetResponses() []*VerifyResponse {
@@ -561,7 +689,7 @@ type ListPresetsRequest struct {
 
 func (x *ListPresetsRequest) Reset() {
 	*x = ListPresetsRequest{}
-	mi := &file_hookmesh_verifier_v1_verifier_proto_msgTypes[6]
+	mi := &file_hookmesh_verifier_v1_verifier_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -573,7 +701,7 @@ func (x *ListPresetsRequest) String() string {
 func (*ListPresetsRequest) ProtoMessage() {}
 
 func (x *ListPresetsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_hookmesh_verifier_v1_verifier_proto_msgTypes[6]
+	mi := &file_hookmesh_verifier_v1_verifier_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -586,7 +714,7 @@ func (x *ListPresetsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPresetsRequest.ProtoReflect.Descriptor instead.
 func (*ListPresetsRequest) Descriptor() ([]byte, []int) {
-	return file_hookmesh_verifier_v1_verifier_proto_rawDescGZIP(), []int{6}
+	return file_hookmesh_verifier_v1_verifier_proto_rawDescGZIP(), []int{8}
 }
 
 // ListPresetsResponse names the presets.
@@ -600,7 +728,7 @@ type ListPresetsResponse struct {
 
 func (x *ListPresetsResponse) Reset() {
 	*x = ListPresetsResponse{}
-	mi := &file_hookmesh_verifier_v1_verifier_proto_msgTypes[7]
+	mi := &file_hookmesh_verifier_v1_verifier_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -612,7 +740,7 @@ func (x *ListPresetsResponse) String() string {
 func (*ListPresetsResponse) ProtoMessage() {}
 
 func (x *ListPresetsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_hookmesh_verifier_v1_verifier_proto_msgTypes[7]
+	mi := &file_hookmesh_verifier_v1_verifier_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -625,7 +753,7 @@ func (x *ListPresetsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPresetsResponse.ProtoReflect.Descriptor instead.
 func (*ListPresetsResponse) Descriptor() ([]byte, []int) {
-	return file_hookmesh_verifier_v1_verifier_proto_rawDescGZIP(), []int{7}
+	return file_hookmesh_verifier_v1_verifier_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListPresetsResponse) GetPresets() []*PresetSummary {
@@ -650,7 +778,7 @@ type PresetSummary struct {
 
 func (x *PresetSummary) Reset() {
 	*x = PresetSummary{}
-	mi := &file_hookmesh_verifier_v1_verifier_proto_msgTypes[8]
+	mi := &file_hookmesh_verifier_v1_verifier_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -662,7 +790,7 @@ func (x *PresetSummary) String() string {
 func (*PresetSummary) ProtoMessage() {}
 
 func (x *PresetSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_hookmesh_verifier_v1_verifier_proto_msgTypes[8]
+	mi := &file_hookmesh_verifier_v1_verifier_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -675,7 +803,7 @@ func (x *PresetSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PresetSummary.ProtoReflect.Descriptor instead.
 func (*PresetSummary) Descriptor() ([]byte, []int) {
-	return file_hookmesh_verifier_v1_verifier_proto_rawDescGZIP(), []int{8}
+	return file_hookmesh_verifier_v1_verifier_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *PresetSummary) GetName() string {
@@ -716,7 +844,7 @@ const file_hookmesh_verifier_v1_verifier_proto_rawDesc = "" +
 	"\fHttpResponse\x12\x16\n" +
 	"\x06status\x18\x01 \x01(\x05R\x06status\x123\n" +
 	"\aheaders\x18\x02 \x03(\v2\x19.hookmesh.event.v1.HeaderR\aheaders\x12\x12\n" +
-	"\x04body\x18\x03 \x01(\fR\x04body\"\xd9\x03\n" +
+	"\x04body\x18\x03 \x01(\fR\x04body\"\xc6\x04\n" +
 	"\x0eVerifyResponse\x127\n" +
 	"\averdict\x18\x01 \x01(\x0e2\x1d.hookmesh.verifier.v1.VerdictR\averdict\x12\x12\n" +
 	"\x04code\x18\x02 \x01(\tR\x04code\x12\x16\n" +
@@ -729,11 +857,19 @@ const file_hookmesh_verifier_v1_verifier_proto_rawDesc = "" +
 	"\vquarantined\x18\t \x03(\v2%.hookmesh.verifier.v1.QuarantinedItemR\vquarantined\x12-\n" +
 	"\x05debts\x18\n" +
 	" \x03(\v2\x17.hookmesh.event.v1.DebtR\x05debts\x12)\n" +
-	"\x10redacted_headers\x18\v \x03(\tR\x0fredactedHeaders\"W\n" +
+	"\x10redacted_headers\x18\v \x03(\tR\x0fredactedHeaders\x12/\n" +
+	"\x13redacted_parameters\x18\f \x03(\tR\x12redactedParameters\x12:\n" +
+	"\tassurance\x18\r \x01(\x0e2\x1c.hookmesh.event.v1.AssuranceR\tassurance\"\x96\x01\n" +
+	"\x11UnderstandRequest\x12E\n" +
+	"\arequest\x18\x01 \x01(\v2#.hookmesh.verifier.v1.VerifyRequestB\x06\xbaH\x03\xc8\x01\x01R\arequest\x12:\n" +
+	"\tassurance\x18\x02 \x01(\x0e2\x1c.hookmesh.event.v1.AssuranceR\tassurance\"T\n" +
+	"\x12UnderstandResponse\x12>\n" +
+	"\ameaning\x18\x01 \x01(\v2$.hookmesh.verifier.v1.VerifyResponseR\ameaning\"m\n" +
 	"\x0fQuarantinedItem\x12\x18\n" +
 	"\apayload\x18\x01 \x01(\fR\apayload\x12\x12\n" +
 	"\x04code\x18\x02 \x01(\tR\x04code\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason\"`\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x14\n" +
+	"\x05whole\x18\x04 \x01(\bR\x05whole\"`\n" +
 	"\x12VerifyBatchRequest\x12J\n" +
 	"\brequests\x18\x01 \x03(\v2#.hookmesh.verifier.v1.VerifyRequestB\t\xbaH\x06\x92\x01\x03\x10\x80\bR\brequests\"Y\n" +
 	"\x13VerifyBatchResponse\x12B\n" +
@@ -754,10 +890,12 @@ const file_hookmesh_verifier_v1_verifier_proto_rawDesc = "" +
 	"\x11VERDICT_CHALLENGE\x10\x03\x12\x13\n" +
 	"\x0fVERDICT_IGNORED\x10\x04\x12\x17\n" +
 	"\x13VERDICT_QUARANTINED\x10\x05\x12\x1a\n" +
-	"\x16VERDICT_UNKNOWN_SOURCE\x10\x062\xae\x02\n" +
+	"\x16VERDICT_UNKNOWN_SOURCE\x10\x062\x8f\x03\n" +
 	"\x0fVerifierService\x12S\n" +
 	"\x06Verify\x12#.hookmesh.verifier.v1.VerifyRequest\x1a$.hookmesh.verifier.v1.VerifyResponse\x12b\n" +
-	"\vVerifyBatch\x12(.hookmesh.verifier.v1.VerifyBatchRequest\x1a).hookmesh.verifier.v1.VerifyBatchResponse\x12b\n" +
+	"\vVerifyBatch\x12(.hookmesh.verifier.v1.VerifyBatchRequest\x1a).hookmesh.verifier.v1.VerifyBatchResponse\x12_\n" +
+	"\n" +
+	"Understand\x12'.hookmesh.verifier.v1.UnderstandRequest\x1a(.hookmesh.verifier.v1.UnderstandResponse\x12b\n" +
 	"\vListPresets\x12(.hookmesh.verifier.v1.ListPresetsRequest\x1a).hookmesh.verifier.v1.ListPresetsResponseBBZ@github.com/hookmesh/hookmesh/gen/hookmesh/verifier/v1;verifierv1b\x06proto3"
 
 var (
@@ -773,46 +911,55 @@ func file_hookmesh_verifier_v1_verifier_proto_rawDescGZIP() []byte {
 }
 
 var file_hookmesh_verifier_v1_verifier_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_hookmesh_verifier_v1_verifier_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_hookmesh_verifier_v1_verifier_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_hookmesh_verifier_v1_verifier_proto_goTypes = []any{
 	(Verdict)(0),                  // 0: hookmesh.verifier.v1.Verdict
 	(*VerifyRequest)(nil),         // 1: hookmesh.verifier.v1.VerifyRequest
 	(*HttpResponse)(nil),          // 2: hookmesh.verifier.v1.HttpResponse
 	(*VerifyResponse)(nil),        // 3: hookmesh.verifier.v1.VerifyResponse
-	(*QuarantinedItem)(nil),       // 4: hookmesh.verifier.v1.QuarantinedItem
-	(*VerifyBatchRequest)(nil),    // 5: hookmesh.verifier.v1.VerifyBatchRequest
-	(*VerifyBatchResponse)(nil),   // 6: hookmesh.verifier.v1.VerifyBatchResponse
-	(*ListPresetsRequest)(nil),    // 7: hookmesh.verifier.v1.ListPresetsRequest
-	(*ListPresetsResponse)(nil),   // 8: hookmesh.verifier.v1.ListPresetsResponse
-	(*PresetSummary)(nil),         // 9: hookmesh.verifier.v1.PresetSummary
-	(*v1.Header)(nil),             // 10: hookmesh.event.v1.Header
-	(*timestamppb.Timestamp)(nil), // 11: google.protobuf.Timestamp
-	(*v1.Event)(nil),              // 12: hookmesh.event.v1.Event
-	(*v1.Debt)(nil),               // 13: hookmesh.event.v1.Debt
+	(*UnderstandRequest)(nil),     // 4: hookmesh.verifier.v1.UnderstandRequest
+	(*UnderstandResponse)(nil),    // 5: hookmesh.verifier.v1.UnderstandResponse
+	(*QuarantinedItem)(nil),       // 6: hookmesh.verifier.v1.QuarantinedItem
+	(*VerifyBatchRequest)(nil),    // 7: hookmesh.verifier.v1.VerifyBatchRequest
+	(*VerifyBatchResponse)(nil),   // 8: hookmesh.verifier.v1.VerifyBatchResponse
+	(*ListPresetsRequest)(nil),    // 9: hookmesh.verifier.v1.ListPresetsRequest
+	(*ListPresetsResponse)(nil),   // 10: hookmesh.verifier.v1.ListPresetsResponse
+	(*PresetSummary)(nil),         // 11: hookmesh.verifier.v1.PresetSummary
+	(*v1.Header)(nil),             // 12: hookmesh.event.v1.Header
+	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
+	(*v1.Event)(nil),              // 14: hookmesh.event.v1.Event
+	(*v1.Debt)(nil),               // 15: hookmesh.event.v1.Debt
+	(v1.Assurance)(0),             // 16: hookmesh.event.v1.Assurance
 }
 var file_hookmesh_verifier_v1_verifier_proto_depIdxs = []int32{
-	10, // 0: hookmesh.verifier.v1.VerifyRequest.headers:type_name -> hookmesh.event.v1.Header
-	11, // 1: hookmesh.verifier.v1.VerifyRequest.received_at:type_name -> google.protobuf.Timestamp
-	10, // 2: hookmesh.verifier.v1.HttpResponse.headers:type_name -> hookmesh.event.v1.Header
+	12, // 0: hookmesh.verifier.v1.VerifyRequest.headers:type_name -> hookmesh.event.v1.Header
+	13, // 1: hookmesh.verifier.v1.VerifyRequest.received_at:type_name -> google.protobuf.Timestamp
+	12, // 2: hookmesh.verifier.v1.HttpResponse.headers:type_name -> hookmesh.event.v1.Header
 	0,  // 3: hookmesh.verifier.v1.VerifyResponse.verdict:type_name -> hookmesh.verifier.v1.Verdict
-	12, // 4: hookmesh.verifier.v1.VerifyResponse.events:type_name -> hookmesh.event.v1.Event
+	14, // 4: hookmesh.verifier.v1.VerifyResponse.events:type_name -> hookmesh.event.v1.Event
 	2,  // 5: hookmesh.verifier.v1.VerifyResponse.response:type_name -> hookmesh.verifier.v1.HttpResponse
-	4,  // 6: hookmesh.verifier.v1.VerifyResponse.quarantined:type_name -> hookmesh.verifier.v1.QuarantinedItem
-	13, // 7: hookmesh.verifier.v1.VerifyResponse.debts:type_name -> hookmesh.event.v1.Debt
-	1,  // 8: hookmesh.verifier.v1.VerifyBatchRequest.requests:type_name -> hookmesh.verifier.v1.VerifyRequest
-	3,  // 9: hookmesh.verifier.v1.VerifyBatchResponse.responses:type_name -> hookmesh.verifier.v1.VerifyResponse
-	9,  // 10: hookmesh.verifier.v1.ListPresetsResponse.presets:type_name -> hookmesh.verifier.v1.PresetSummary
-	1,  // 11: hookmesh.verifier.v1.VerifierService.Verify:input_type -> hookmesh.verifier.v1.VerifyRequest
-	5,  // 12: hookmesh.verifier.v1.VerifierService.VerifyBatch:input_type -> hookmesh.verifier.v1.VerifyBatchRequest
-	7,  // 13: hookmesh.verifier.v1.VerifierService.ListPresets:input_type -> hookmesh.verifier.v1.ListPresetsRequest
-	3,  // 14: hookmesh.verifier.v1.VerifierService.Verify:output_type -> hookmesh.verifier.v1.VerifyResponse
-	6,  // 15: hookmesh.verifier.v1.VerifierService.VerifyBatch:output_type -> hookmesh.verifier.v1.VerifyBatchResponse
-	8,  // 16: hookmesh.verifier.v1.VerifierService.ListPresets:output_type -> hookmesh.verifier.v1.ListPresetsResponse
-	14, // [14:17] is the sub-list for method output_type
-	11, // [11:14] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	6,  // 6: hookmesh.verifier.v1.VerifyResponse.quarantined:type_name -> hookmesh.verifier.v1.QuarantinedItem
+	15, // 7: hookmesh.verifier.v1.VerifyResponse.debts:type_name -> hookmesh.event.v1.Debt
+	16, // 8: hookmesh.verifier.v1.VerifyResponse.assurance:type_name -> hookmesh.event.v1.Assurance
+	1,  // 9: hookmesh.verifier.v1.UnderstandRequest.request:type_name -> hookmesh.verifier.v1.VerifyRequest
+	16, // 10: hookmesh.verifier.v1.UnderstandRequest.assurance:type_name -> hookmesh.event.v1.Assurance
+	3,  // 11: hookmesh.verifier.v1.UnderstandResponse.meaning:type_name -> hookmesh.verifier.v1.VerifyResponse
+	1,  // 12: hookmesh.verifier.v1.VerifyBatchRequest.requests:type_name -> hookmesh.verifier.v1.VerifyRequest
+	3,  // 13: hookmesh.verifier.v1.VerifyBatchResponse.responses:type_name -> hookmesh.verifier.v1.VerifyResponse
+	11, // 14: hookmesh.verifier.v1.ListPresetsResponse.presets:type_name -> hookmesh.verifier.v1.PresetSummary
+	1,  // 15: hookmesh.verifier.v1.VerifierService.Verify:input_type -> hookmesh.verifier.v1.VerifyRequest
+	7,  // 16: hookmesh.verifier.v1.VerifierService.VerifyBatch:input_type -> hookmesh.verifier.v1.VerifyBatchRequest
+	4,  // 17: hookmesh.verifier.v1.VerifierService.Understand:input_type -> hookmesh.verifier.v1.UnderstandRequest
+	9,  // 18: hookmesh.verifier.v1.VerifierService.ListPresets:input_type -> hookmesh.verifier.v1.ListPresetsRequest
+	3,  // 19: hookmesh.verifier.v1.VerifierService.Verify:output_type -> hookmesh.verifier.v1.VerifyResponse
+	8,  // 20: hookmesh.verifier.v1.VerifierService.VerifyBatch:output_type -> hookmesh.verifier.v1.VerifyBatchResponse
+	5,  // 21: hookmesh.verifier.v1.VerifierService.Understand:output_type -> hookmesh.verifier.v1.UnderstandResponse
+	10, // 22: hookmesh.verifier.v1.VerifierService.ListPresets:output_type -> hookmesh.verifier.v1.ListPresetsResponse
+	19, // [19:23] is the sub-list for method output_type
+	15, // [15:19] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_hookmesh_verifier_v1_verifier_proto_init() }
@@ -826,7 +973,7 @@ func file_hookmesh_verifier_v1_verifier_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hookmesh_verifier_v1_verifier_proto_rawDesc), len(file_hookmesh_verifier_v1_verifier_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   9,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

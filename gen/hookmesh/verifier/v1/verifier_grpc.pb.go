@@ -23,6 +23,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	VerifierService_Verify_FullMethodName      = "/hookmesh.verifier.v1.VerifierService/Verify"
 	VerifierService_VerifyBatch_FullMethodName = "/hookmesh.verifier.v1.VerifierService/VerifyBatch"
+	VerifierService_Understand_FullMethodName  = "/hookmesh.verifier.v1.VerifierService/Understand"
 	VerifierService_ListPresets_FullMethodName = "/hookmesh.verifier.v1.VerifierService/ListPresets"
 )
 
@@ -37,6 +38,9 @@ type VerifierServiceClient interface {
 	Verify(ctx context.Context, in *VerifyRequest, opts ...grpc.CallOption) (*VerifyResponse, error)
 	// VerifyBatch decides on several deliveries at once; the answers stand in the order of the questions.
 	VerifyBatch(ctx context.Context, in *VerifyBatchRequest, opts ...grpc.CallOption) (*VerifyBatchResponse, error)
+	// Understand reads a delivery again that was proven before: a quarantined one, with the preset as it is now. It proves nothing,
+	// so that only the mesh's own services may ask. NOT_FOUND: no such source.
+	Understand(ctx context.Context, in *UnderstandRequest, opts ...grpc.CallOption) (*UnderstandResponse, error)
 	// ListPresets names the providers that are known.
 	ListPresets(ctx context.Context, in *ListPresetsRequest, opts ...grpc.CallOption) (*ListPresetsResponse, error)
 }
@@ -69,6 +73,16 @@ func (c *verifierServiceClient) VerifyBatch(ctx context.Context, in *VerifyBatch
 	return out, nil
 }
 
+func (c *verifierServiceClient) Understand(ctx context.Context, in *UnderstandRequest, opts ...grpc.CallOption) (*UnderstandResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UnderstandResponse)
+	err := c.cc.Invoke(ctx, VerifierService_Understand_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *verifierServiceClient) ListPresets(ctx context.Context, in *ListPresetsRequest, opts ...grpc.CallOption) (*ListPresetsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListPresetsResponse)
@@ -90,6 +104,9 @@ type VerifierServiceServer interface {
 	Verify(context.Context, *VerifyRequest) (*VerifyResponse, error)
 	// VerifyBatch decides on several deliveries at once; the answers stand in the order of the questions.
 	VerifyBatch(context.Context, *VerifyBatchRequest) (*VerifyBatchResponse, error)
+	// Understand reads a delivery again that was proven before: a quarantined one, with the preset as it is now. It proves nothing,
+	// so that only the mesh's own services may ask. NOT_FOUND: no such source.
+	Understand(context.Context, *UnderstandRequest) (*UnderstandResponse, error)
 	// ListPresets names the providers that are known.
 	ListPresets(context.Context, *ListPresetsRequest) (*ListPresetsResponse, error)
 	mustEmbedUnimplementedVerifierServiceServer()
@@ -107,6 +124,9 @@ func (UnimplementedVerifierServiceServer) Verify(context.Context, *VerifyRequest
 }
 func (UnimplementedVerifierServiceServer) VerifyBatch(context.Context, *VerifyBatchRequest) (*VerifyBatchResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method VerifyBatch not implemented")
+}
+func (UnimplementedVerifierServiceServer) Understand(context.Context, *UnderstandRequest) (*UnderstandResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Understand not implemented")
 }
 func (UnimplementedVerifierServiceServer) ListPresets(context.Context, *ListPresetsRequest) (*ListPresetsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListPresets not implemented")
@@ -168,6 +188,24 @@ func _VerifierService_VerifyBatch_Handler(srv interface{}, ctx context.Context, 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _VerifierService_Understand_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UnderstandRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(VerifierServiceServer).Understand(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: VerifierService_Understand_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(VerifierServiceServer).Understand(ctx, req.(*UnderstandRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _VerifierService_ListPresets_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListPresetsRequest)
 	if err := dec(in); err != nil {
@@ -200,6 +238,10 @@ var VerifierService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "VerifyBatch",
 			Handler:    _VerifierService_VerifyBatch_Handler,
+		},
+		{
+			MethodName: "Understand",
+			Handler:    _VerifierService_Understand_Handler,
 		},
 		{
 			MethodName: "ListPresets",
