@@ -3,6 +3,7 @@ package embedder
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -30,7 +31,7 @@ const (
 
 // BreakerConfig says when an endpoint is left alone.
 type BreakerConfig struct {
-	// Failures in a row open the breaker; refused credentials open it at once.
+	// Failures in a row, of more than one document unless it is 1, open the breaker; refused credentials open it at once.
 	Failures int
 	// First and Longest bound the pauses; they double while the endpoint fails.
 	First, Longest time.Duration
@@ -39,6 +40,9 @@ type BreakerConfig struct {
 // breaker guards one endpoint. Closed, it lets everything pass. Open, it lets nothing pass until a pause is over. Then it probes
 // with one job; each success doubles how many may be under way, and when that is as many as there are workers it is closed again:
 // an endpoint that comes back is not met by a herd.
+//
+// That a document fails proves nothing about its endpoint if it is the only one, or if others succeed meanwhile. Such a failure is
+// the document's own: it uses up a try and keeps nobody waiting.
 type breaker struct {
 	open     bool      // false: closed
 	until    time.Time // no job passes before
@@ -48,32 +52,82 @@ type breaker struct {
 	slots    int // jobs that may be under way at once after the pause
 	busy     int // jobs under way
 	cause    string
+	// failed are the documents of the failures in a row while it is closed, or of those since it opened.
+	failed map[string]struct{}
+	// suspects are documents that failed before others succeeded, and have not succeeded since.
+	suspects map[string]struct{}
+	// lone is the document that failed last while it is open.
+	lone string
 }
+
+// maxSuspects bounds what is remembered of documents that fail.
+const maxSuspects = 256
+
+// own says whether a failure is the document's and not the endpoint's. Of refused credentials, one document that waits alone is no proof.
+func (b *breaker) own(v verdict, document string) bool {
+	if _, suspect := b.suspects[document]; suspect {
+		return true
+	}
+	return b.open && v == failing && b.lone == document
+}
+
+// suspect remembers a document that failed.
+func (b *breaker) suspect(document string) {
+	if b.failed == nil {
+		b.failed = map[string]struct{}{}
+	}
+	if len(b.failed) < maxSuspects {
+		b.failed[document] = struct{}{}
+	}
+	b.lone = document
+}
+
+// clear takes a document's success in: those that failed before it are suspects, and it is none.
+func (b *breaker) clear(document string) {
+	if len(b.failed) > 0 {
+		if len(b.suspects)+len(b.failed) > maxSuspects {
+			b.suspects = nil
+		}
+		if b.suspects == nil {
+			b.suspects = map[string]struct{}{}
+		}
+		maps.Copy(b.suspects, b.failed)
+		b.failed = nil
+	}
+	delete(b.suspects, document)
+	b.lone = ""
+}
+
+// close closes it. Who is under way, and who is suspect, stays so.
+func (b *breaker) close() { *b = breaker{busy: b.busy, suspects: b.suspects} }
 
 // admits says whether one more job may pass.
 func (b *breaker) admits(now time.Time) bool {
 	return !b.open || (!now.Before(b.until) && b.busy < b.slots)
 }
 
-// learn takes a verdict in. changed: the breaker has opened or closed by it.
-func (b *breaker) learn(v verdict, cfg BreakerConfig, width int, after time.Duration, cause string, now time.Time) (changed bool) {
+// learn takes in what a document has learned; it is not the document's own failure. changed: the breaker has opened or closed by it.
+func (b *breaker) learn(v verdict, document string, cfg BreakerConfig, width int, after time.Duration, cause string, now time.Time) (changed bool) {
 	switch {
 	case v == unknown:
 		return false
 	case v == healthy && !b.open:
 		b.failures = 0
+		b.clear(document)
 		return false
 	case v == healthy && now.Before(b.until): // it was under way before the breaker opened
 		return false
 	case v == healthy:
+		b.clear(document)
 		if b.slots *= 2; b.slots <= width {
 			return false
 		}
-		*b = breaker{busy: b.busy}
+		b.close()
 		return true
 	case !b.open:
 		b.failures++
-		if v == failing && b.failures < cfg.Failures {
+		b.suspect(document)
+		if v == failing && (b.failures < cfg.Failures || len(b.failed) < min(2, cfg.Failures)) {
 			return false
 		}
 		b.open, b.since, b.pause = true, now, cfg.First
@@ -83,6 +137,7 @@ func (b *breaker) learn(v verdict, cfg BreakerConfig, width int, after time.Dura
 		return false
 	}
 	// A failure after the pause. One of several is a document's own trouble perhaps; that of the probe is not.
+	b.suspect(document)
 	if b.slots /= 2; b.slots < 1 || v == refused {
 		b.pause = min(2*b.pause, cfg.Longest)
 		b.trip(after, cause, now)
@@ -94,17 +149,89 @@ func (b *breaker) trip(after time.Duration, cause string, now time.Time) {
 	b.until, b.slots, b.cause = now.Add(max(b.pause, after)), 1, cause
 }
 
-// breakers are those of all endpoints. They live in memory: after a restart the first jobs find out again.
+// breakers are those of all endpoints. What is open is kept in the store, so that a restart is no reason to meet an endpoint that is
+// away with everything that waits.
 type breakers struct {
 	cfg   BreakerConfig
 	width int // how many jobs may be under way when all is well
 
 	mu  sync.Mutex
 	all map[string]*breaker
+	// touched: some breaker has opened, closed or failed again since the store was told.
+	touched bool
+	// kept is what the store holds, by endpoint.
+	kept map[string]keptBreaker
+}
+
+// keptBreaker is an open breaker as it is kept.
+type keptBreaker struct {
+	Until time.Time     `json:"until"`
+	Since time.Time     `json:"since"`
+	Pause time.Duration `json:"pause"`
+	Cause string        `json:"cause"`
+}
+
+// outdated is how long after its next probe was due a kept breaker says nothing any more.
+const outdated = 24 * time.Hour
+
+// restore opens the breakers that were open. Each goes on as after a failed probe: one job at first.
+func (b *breakers) restore(kept map[string]keptBreaker, now time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.kept, b.touched = kept, len(kept) > 0
+	for endpoint, k := range kept {
+		st := b.of(endpoint)
+		if st.open || now.Sub(k.Until) > outdated {
+			continue
+		}
+		st.open, st.until, st.since, st.pause, st.cause, st.slots = true, k.Until, k.Since, min(max(k.Pause, b.cfg.First), b.cfg.Longest), k.Cause, 1
+	}
+}
+
+// unkept returns what has to be kept (nil: no longer) for the store to hold what is.
+func (b *breakers) unkept() map[string]*keptBreaker {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var out map[string]*keptBreaker
+	put := func(endpoint string, k *keptBreaker) {
+		if out == nil {
+			out = map[string]*keptBreaker{}
+		}
+		out[endpoint] = k
+	}
+	for endpoint, st := range b.all {
+		k := keptBreaker{st.until, st.since, st.pause, st.cause}
+		switch old, held := b.kept[endpoint]; {
+		case st.open && (!held || !old.Until.Equal(k.Until)):
+			put(endpoint, &k)
+		case !st.open && held:
+			put(endpoint, nil)
+		}
+	}
+	return out
+}
+
+// touch says whether the store may hold something else than what is, and that this is seen to from now on.
+func (b *breakers) touch(again bool) (was bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	was, b.touched = b.touched, again
+	return was
+}
+
+// keeps notes what the store holds of an endpoint now.
+func (b *breakers) keeps(endpoint string, k *keptBreaker) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if k == nil {
+		delete(b.kept, endpoint)
+		return
+	}
+	b.kept[endpoint] = *k
 }
 
 func newBreakers(cfg BreakerConfig, width int) *breakers {
-	return &breakers{cfg: cfg, width: width, all: map[string]*breaker{}}
+	return &breakers{cfg: cfg, width: width, all: map[string]*breaker{}, kept: map[string]keptBreaker{}}
 }
 
 func (b *breakers) of(endpoint string) *breaker {
@@ -150,9 +277,9 @@ type transition struct {
 	lasted time.Duration
 }
 
-// leave takes in what a job that ends has learned. wait is until when the job has to wait for the endpoint that failed it;
-// zero: the failure is the job's own.
-func (b *breakers) leave(source string, v *visit, now time.Time) (wait time.Time, changes []transition) {
+// leave takes in what the job of a document has learned that ends. wait is until when the job has to wait for the endpoint that
+// failed it; zero: the failure is the job's own.
+func (b *breakers) leave(source, document string, v *visit, now time.Time) (wait time.Time, changes []transition) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, e := range []struct {
@@ -161,10 +288,16 @@ func (b *breakers) leave(source string, v *visit, now time.Time) (wait time.Time
 	}{{source, v.source}, {modelEndpoint, v.model}} {
 		st := b.of(e.name)
 		st.busy--
-		since := st.since
-		if st.learn(e.verdict, b.cfg, b.width, v.after, v.cause, now) {
+		// Documents of different sources share the model.
+		name := source + "/" + document
+		if (e.verdict == failing || e.verdict == refused) && st.own(e.verdict, name) {
+			continue
+		}
+		since, until := st.since, st.until
+		if st.learn(e.verdict, name, b.cfg, b.width, v.after, v.cause, now) {
 			changes = append(changes, transition{e.name, st.open, st.until, now.Sub(since)})
 		}
+		b.touched = b.touched || !st.until.Equal(until)
 		if st.open && (e.verdict == failing || e.verdict == refused) {
 			wait = st.until
 			if !wait.After(now) {
@@ -184,7 +317,8 @@ func (b *breakers) settle(now time.Time) (changes []transition) {
 	for name, st := range b.all {
 		if st.open && st.slots > 1 && st.busy == 0 && !now.Before(st.until) {
 			changes = append(changes, transition{endpoint: name, lasted: now.Sub(st.since)})
-			*st = breaker{}
+			st.close()
+			b.touched = true
 		}
 	}
 	return changes

@@ -2,6 +2,9 @@ package embedder
 
 import (
 	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -13,10 +16,20 @@ import (
 
 var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
+// documents numbers the jobs of these tests, each of which is another document's.
+var documents atomic.Int64
+
+func another() string { return fmt.Sprint("d", documents.Add(1)) }
+
 // step is what one job of source "s" learns.
 func step(b *breakers, source, model verdict, now time.Time) (wait time.Time, changes []transition) {
+	return of(b, another(), source, model, now)
+}
+
+// of is what a job of a document learns.
+func of(b *breakers, document string, source, model verdict, now time.Time) (wait time.Time, changes []transition) {
 	b.enter("s")
-	return b.leave("s", &visit{source: source, model: model}, now)
+	return b.leave("s", document, &visit{source: source, model: model}, now)
 }
 
 func TestABreakerOpensAtOnceWhenRefusedAndAfterSomeFailuresElse(t *testing.T) {
@@ -59,7 +72,7 @@ func TestAnEndpointThatComesBackIsProbedByOneThenByMore(t *testing.T) {
 	}
 	leave := func(n int, v verdict, now time.Time) (changes []transition) {
 		for range n {
-			_, c := b.leave("s", &visit{source: v}, now)
+			_, c := b.leave("s", another(), &visit{source: v}, now)
 			changes = append(changes, c...)
 		}
 		return changes
@@ -123,14 +136,14 @@ func TestABreakerNeverStaysOpenForEverNorLetsAHerdPass(t *testing.T) {
 			}
 			if busy > 0 && rapid.Bool().Draw(rt, "ends") {
 				busy--
-				b.leave("s", &visit{source: verdict(rapid.IntRange(0, 3).Draw(rt, "verdict")), after: time.Duration(rapid.IntRange(0, 3).Draw(rt, "after")) * time.Second}, now)
+				b.leave("s", another(), &visit{source: verdict(rapid.IntRange(0, 3).Draw(rt, "verdict")), after: time.Duration(rapid.IntRange(0, 3).Draw(rt, "after")) * time.Second}, now)
 			}
 			if st.busy != busy {
 				rt.Fatalf("%d are under way, it counts %d", busy, st.busy)
 			}
 		}
 		for ; busy > 0; busy-- {
-			b.leave("s", &visit{}, now)
+			b.leave("s", another(), &visit{}, now)
 		}
 		for range 64 {
 			now = now.Add(cfg.Longest)
@@ -213,16 +226,136 @@ func TestABreakerClosesWhenItsProbeSucceededAndNothingIsLeft(t *testing.T) {
 	}
 	b.enter("s")
 	b.enter("s")
-	b.leave("s", &visit{source: healthy}, later)
+	b.leave("s", another(), &visit{source: healthy}, later)
 	if got := b.settle(later); len(got) != 0 {
 		t.Errorf("closed while a job was under way: %v", got)
 	}
-	b.leave("s", &visit{source: unknown}, later)
+	b.leave("s", another(), &visit{source: unknown}, later)
 	got := b.settle(later)
 	if len(got) != 1 || got[0].endpoint != "s" || got[0].open || got[0].lasted != 10*time.Second {
 		t.Errorf("%+v", got)
 	}
 	if sources, _ := b.blocked(later); len(sources) != 0 || len(b.open()) != 0 {
 		t.Errorf("still open: %v %v", sources, b.open())
+	}
+}
+
+// That one document always fails says nothing about its source: alone it opens nothing, however many tries it has.
+func TestALoneDocumentThatFailsOpensNothing(t *testing.T) {
+	b := newBreakers(BreakerConfig{Failures: 3, First: 10 * time.Second, Longest: time.Minute}, 4)
+	for range 20 {
+		if wait, changes := of(b, "bad", failing, unknown, start); !wait.IsZero() || len(changes) != 0 {
+			t.Fatalf("it waits until %s, %v", wait, changes)
+		}
+	}
+	if _, changes := of(b, "other", failing, unknown, start); len(changes) != 1 || !changes[0].open {
+		t.Errorf("two documents in a row and no success: %v", changes)
+	}
+}
+
+// A breaker that opened because of documents which themselves fail does not keep them, nor others, for ever.
+func TestWhoAloneFailsAtAnOpenBreakerUsesUpItsTries(t *testing.T) {
+	b := newBreakers(BreakerConfig{Failures: 2, First: 10 * time.Second, Longest: time.Minute}, 4)
+	of(b, "a", failing, unknown, start)
+	wait, _ := of(b, "b", failing, unknown, start)
+	if wait.IsZero() {
+		t.Fatal("it does not wait for the source")
+	}
+	now := wait
+	if wait, _ = of(b, "a", failing, unknown, now); wait.IsZero() {
+		t.Error("another document's failed probe is the source's failure")
+	}
+	now = wait
+	for range 3 {
+		if wait, _ = of(b, "a", failing, unknown, now); !wait.IsZero() {
+			t.Error("it alone probes and fails, and uses up no try")
+		}
+		if blocked, _ := b.blocked(now); len(blocked) != 0 {
+			t.Error("its own failure keeps others waiting")
+		}
+	}
+	// Refused credentials are the source's: who waits alone goes on waiting.
+	for range 3 {
+		wait, _ = of(b, "c", refused, unknown, now)
+		if wait.IsZero() {
+			t.Fatal("a document is given up because of credentials")
+		}
+		now = wait
+	}
+}
+
+// One page that is forbidden is not a source that refuses us: after others have succeeded, its failures are its own.
+func TestWhatFailsWhileOthersSucceedIsTheDocumentsOwn(t *testing.T) {
+	for name, v := range map[string]verdict{"forbidden": refused, "failing": failing} {
+		t.Run(name, func(t *testing.T) {
+			b := newBreakers(BreakerConfig{Failures: 1, First: 10 * time.Second, Longest: time.Minute}, 1)
+			wait, changes := of(b, "bad", v, unknown, start)
+			if wait.IsZero() || len(changes) != 1 {
+				t.Fatalf("%s %v", wait, changes)
+			}
+			if _, changes = of(b, "good", healthy, unknown, wait); len(changes) != 1 || changes[0].open {
+				t.Fatalf("it does not close: %v", changes)
+			}
+			for range 5 {
+				if wait, changes = of(b, "bad", v, unknown, start.Add(time.Minute)); !wait.IsZero() || len(changes) != 0 {
+					t.Fatalf("it opens again: %s %v", wait, changes)
+				}
+			}
+			if _, changes = of(b, "other", v, unknown, start.Add(time.Minute)); len(changes) != 1 {
+				t.Errorf("another one that fails counts: %v", changes)
+			}
+			now := start.Add(2 * time.Minute)
+			of(b, "bad", healthy, unknown, now) // it was mended
+			of(b, "good", healthy, unknown, now)
+			if _, changes = of(b, "bad", v, unknown, now); len(changes) != 1 {
+				t.Errorf("it is suspect for ever: %v", changes)
+			}
+		})
+	}
+}
+
+// After a restart an endpoint that was left alone is met by one document, when its pause is over; one that answers is met as ever.
+func TestABreakerSurvivesARestart(t *testing.T) {
+	cfg := BreakerConfig{Failures: 1, First: 10 * time.Second, Longest: time.Minute}
+	b := newBreakers(cfg, 4)
+	step(b, refused, unknown, start)
+	again, _ := b.leave("t", "x", &visit{source: refused, after: 5 * time.Minute, cause: "HTTP 401"}, start)
+	kept := map[string]keptBreaker{}
+	for endpoint, k := range b.unkept() {
+		kept[endpoint] = *k
+		b.keeps(endpoint, k)
+	}
+	if len(kept) != 2 || !b.touch(false) || len(b.unkept()) != 0 {
+		t.Fatalf("%v", kept)
+	}
+	kept["old"] = keptBreaker{Until: start.Add(-48 * time.Hour), Since: start.Add(-50 * time.Hour), Pause: time.Minute}
+	c := newBreakers(cfg, 4)
+	c.restore(kept, start)
+	if blocked, _ := c.blocked(again.Add(-time.Second)); !slices.Equal(blocked, []string{"t"}) {
+		t.Errorf("blocked are %v", blocked)
+	}
+	if open := c.open(); len(open) != 2 || open[1].GetCause() != "HTTP 401" || !open[1].GetOpenedAt().AsTime().Equal(start) {
+		t.Errorf("%v", open)
+	}
+	n := 0
+	for ; n < 10; n++ {
+		if blocked, _ := c.blocked(again); slices.Contains(blocked, "t") {
+			break
+		}
+		c.enter("t")
+	}
+	if n != 1 {
+		t.Errorf("%d probe after the restart", n)
+	}
+	gone := 0
+	for i := range 3 { // one, then two: that is as many as there are workers
+		for range 1 << i / 2 {
+			c.enter("t")
+		}
+		_, changes := c.leave("t", another(), &visit{source: healthy}, again)
+		gone += len(changes)
+	}
+	if un := c.unkept(); gone != 1 || un["t"] != nil || un["old"] != nil || len(un) != 2 {
+		t.Errorf("%d, to be stored is %v", gone, un)
 	}
 }

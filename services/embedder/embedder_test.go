@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -472,4 +473,64 @@ func TestADeadLetterTellsOfTheRequestThatBroughtTheChange(t *testing.T) {
 	if ev := l.GetChange().GetEvent(); l.GetChange().GetRevision() != 4 || len(ev.GetPayload())+len(ev.GetHeaders())+len(l.GetEvent().GetPayload())+len(l.GetEvent().GetHeaders()) != 0 {
 		t.Errorf("payload and headers stand there more than once: %v", l)
 	}
+}
+
+// A restart is no reason to meet a source that is away with everything that waits for it: it goes on being left alone, one document
+// probes, and when it is back everything goes on and what was missed is owed.
+func TestASourceIsLeftAloneAcrossARestart(t *testing.T) {
+	var before, asked, healthy atomic.Int64
+	content := func(asked *atomic.Int64) config.Content {
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			asked.Add(1)
+			if healthy.Load() == 0 {
+				w.WriteHeader(http.StatusUnauthorized)
+				return
+			}
+			_, _ = fmt.Fprint(w, `{"body":"text","title":"T","version":1}`)
+		}))
+		t.Cleanup(srv.Close)
+		return config.Content{Fetch: srv.URL + "/p/{document_id}", Body: "body", Title: "title", Version: "version"}
+	}
+	dir := t.TempDir()
+	status := func(b *bench) *embedderv1.GetStatusResponse {
+		st, err := b.service.GetStatus(context.Background(), &embedderv1.GetStatusRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return st
+	}
+	first := newBench(t, dir, content(&before))
+	stop := first.running()
+	const documents = 12
+	for i := range documents {
+		first.feed(t, change(fmt.Sprint("d", i), 1, up, ""))
+	}
+	until(t, "the source is left alone", func() bool {
+		kept, err := first.store.Breakers(context.Background())
+		return err == nil && len(kept) == 1 && len(status(first).GetBreakersOpen()) == 1
+	})
+	stop()
+	if err := first.store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	second := newBench(t, dir, content(&asked))
+	defer func() { _ = second.store.Close() }()
+	stop = second.running()
+	until(t, "it is left alone after the restart", func() bool { return len(status(second).GetBreakersOpen()) == 1 })
+	second.wait(15 * time.Second) // the pause is over
+	until(t, "it is probed", func() bool { return asked.Load() > 0 })
+	stop()
+	if n := asked.Load(); n != 1 {
+		t.Errorf("%d documents met the source when its pause was over", n)
+	}
+	healthy.Store(1)
+	defer second.running()()
+	until(t, "all are searchable and what was missed is owed", func() bool {
+		second.wait(time.Second)
+		second.dead.mu.Lock()
+		defer second.dead.mu.Unlock()
+		_, _, n, _, err := second.store.Status(context.Background())
+		kept, err2 := second.store.Breakers(context.Background())
+		return err == nil && err2 == nil && n == documents && len(kept) == 0 && second.dead.debts == 1
+	})
 }

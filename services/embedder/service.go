@@ -86,6 +86,7 @@ type Service struct {
 	sources  atomic.Pointer[sourceSettings]
 	breakers *breakers
 	taking   sync.Mutex // held by the worker that takes a job: what a probe allows is one job, not one per worker
+	keeping  sync.Mutex // held by who stores what the breakers are
 	wake     chan struct{}
 	extract  extract.Extractor
 	tracer   trace.Tracer

@@ -97,6 +97,10 @@ type Store interface {
 	// Backlog says whether at least limit jobs wait, not counting those of the sources in except. It costs the same however many do
 	// of the others.
 	Backlog(ctx context.Context, limit int64, except []string) (bool, error)
+	// Breakers returns the states that SetBreaker kept, by endpoint.
+	Breakers(ctx context.Context) (map[string][]byte, error)
+	// SetBreaker keeps the state of an endpoint's breaker in place of what was there; nil: nothing is kept.
+	SetBreaker(ctx context.Context, endpoint string, state []byte) error
 	// Status counts.
 	Status(ctx context.Context) (pending, retrying, documents, chunks int64, err error)
 }

@@ -2,6 +2,7 @@ package embedder
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -38,6 +39,7 @@ func (s *Service) wakeUp() {
 
 // Run works on jobs until ctx ends.
 func (s *Service) Run(ctx context.Context) error {
+	s.restoreBreakers(ctx)
 	var wg sync.WaitGroup
 	for range max(1, s.cfg.Workers) {
 		wg.Go(func() { s.work(ctx) })
@@ -67,7 +69,9 @@ func (s *Service) work(ctx context.Context) {
 			continue
 		}
 		if err == nil {
-			s.announce(ctx, s.breakers.settle(now), "")
+			changes := s.breakers.settle(now)
+			s.keepBreakers(ctx)
+			s.announce(ctx, changes, "")
 		}
 		s.sleep(ctx, now, blocked, err != nil)
 	}
@@ -111,7 +115,8 @@ func (s *Service) process(ctx context.Context, job *Job) {
 	learned := &visit{}
 	err := s.attemptUnderLease(traced, job, learned)
 	now := s.deps.Now()
-	wait, changes := s.breakers.leave(job.Source, learned, now)
+	wait, changes := s.breakers.leave(job.Source, job.DocumentID, learned, now)
+	s.keepBreakers(traced)
 	s.announce(traced, changes, learned.cause)
 	switch {
 	case err == nil:
@@ -125,6 +130,49 @@ func (s *Service) process(ctx context.Context, job *Job) {
 	default:
 		span.RecordError(err)
 		s.fail(traced, job, err)
+	}
+}
+
+// restoreBreakers opens the breakers that were open when the process ended. Without them the first jobs find out again.
+func (s *Service) restoreBreakers(ctx context.Context) {
+	raw, err := s.deps.Store.Breakers(ctx)
+	kept := map[string]keptBreaker{}
+	for endpoint, state := range raw {
+		var k keptBreaker
+		if err = errors.Join(err, json.Unmarshal(state, &k)); err == nil {
+			kept[endpoint] = k
+		}
+	}
+	if err != nil && ctx.Err() == nil {
+		s.deps.Telemetry.Logger.WarnContext(ctx, "which endpoints were left alone before the start cannot be read; the first documents find out again", "error", err)
+	}
+	s.breakers.restore(kept, s.deps.Now())
+}
+
+// keepBreakers stores which endpoints are left alone, if that has changed.
+func (s *Service) keepBreakers(ctx context.Context) {
+	if !s.breakers.touch(false) {
+		return
+	}
+	s.keeping.Lock()
+	defer s.keeping.Unlock()
+	for endpoint, k := range s.breakers.unkept() {
+		var raw []byte
+		var err error
+		if k != nil {
+			raw, err = json.Marshal(k)
+		}
+		if err == nil {
+			err = s.deps.Store.SetBreaker(ctx, endpoint, raw)
+		}
+		if err != nil {
+			s.breakers.touch(true)
+			if ctx.Err() == nil {
+				s.deps.Telemetry.Logger.WarnContext(ctx, "which endpoints are left alone could not be stored; it is tried again with the next document", "error", err)
+			}
+			return
+		}
+		s.breakers.keeps(endpoint, k)
 	}
 }
 

@@ -144,6 +144,35 @@ func (s *Store) Backlog(ctx context.Context, limit int64, except []string) (bool
 	return n >= limit, err
 }
 
+// Breakers implements embedder.Store.
+func (s *Store) Breakers(ctx context.Context) (map[string][]byte, error) {
+	type kept struct {
+		endpoint string
+		state    []byte
+	}
+	all, err := collect(ctx, s, func(row pgx.CollectableRow) (k kept, err error) {
+		err = row.Scan(&k.endpoint, &k.state)
+		return k, err
+	}, `SELECT endpoint, state FROM breakers`)
+	out := map[string][]byte{}
+	for _, k := range all {
+		out[k.endpoint] = k.state
+	}
+	return out, err
+}
+
+// SetBreaker implements embedder.Store.
+func (s *Store) SetBreaker(ctx context.Context, endpoint string, state []byte) error {
+	return s.db.Retry(ctx, func() error {
+		if state == nil {
+			_, err := s.db.Pool.Exec(ctx, `DELETE FROM breakers WHERE endpoint = $1`, endpoint)
+			return err
+		}
+		_, err := s.db.Pool.Exec(ctx, `INSERT INTO breakers (endpoint, state) VALUES ($1, $2) ON CONFLICT (endpoint) DO UPDATE SET state = excluded.state`, endpoint, state)
+		return err
+	})
+}
+
 // Event implements embedder.Store.
 func (s *Store) Event(ctx context.Context, id string) (*embedderv1.EventRecord, error) {
 	var raw []byte

@@ -57,5 +57,9 @@ CREATE TABLE events (
 	at     bigint NOT NULL,
 	record bytea  NOT NULL
 );
-CREATE INDEX events_at ON events (at);`}}
+CREATE INDEX events_at ON events (at);`, `
+CREATE TABLE breakers (
+	endpoint text  PRIMARY KEY,
+	state    bytea NOT NULL
+);`}}
 }

@@ -49,4 +49,8 @@ CREATE TABLE events (
 	at     INTEGER NOT NULL,
 	record BLOB    NOT NULL
 ) WITHOUT ROWID;
-CREATE INDEX events_at ON events (at);`, sqlite.StageBatchSchema}
+CREATE INDEX events_at ON events (at);`, sqlite.StageBatchSchema, `
+CREATE TABLE breakers (
+	endpoint TEXT PRIMARY KEY,
+	state    BLOB NOT NULL
+) WITHOUT ROWID;`}

@@ -355,6 +355,35 @@ func (s *Store) Backlog(ctx context.Context, limit int64, except []string) (bool
 	return n >= limit, err
 }
 
+// Breakers implements embedder.Store.
+func (s *Store) Breakers(ctx context.Context) (map[string][]byte, error) {
+	rows, err := s.db.Read.QueryContext(ctx, `SELECT endpoint, state FROM breakers`)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }()
+	out := map[string][]byte{}
+	for rows.Next() {
+		var endpoint string
+		var state []byte
+		if err := rows.Scan(&endpoint, &state); err != nil {
+			return nil, err
+		}
+		out[endpoint] = state
+	}
+	return out, rows.Err()
+}
+
+// SetBreaker implements embedder.Store.
+func (s *Store) SetBreaker(ctx context.Context, endpoint string, state []byte) error {
+	if state == nil {
+		_, err := s.db.Write.ExecContext(ctx, `DELETE FROM breakers WHERE endpoint = ?`, endpoint)
+		return err
+	}
+	_, err := s.db.Write.ExecContext(ctx, `INSERT OR REPLACE INTO breakers (endpoint, state) VALUES (?, ?)`, endpoint, state)
+	return err
+}
+
 // Status implements embedder.Store.
 func (s *Store) Status(ctx context.Context) (pending, retrying, documents, chunks int64, err error) {
 	err = s.db.Read.QueryRowContext(ctx, `SELECT (SELECT count(*) FROM jobs WHERE attempts = 0), (SELECT count(*) FROM jobs WHERE attempts > 0),

@@ -54,6 +54,38 @@ func Run(t *testing.T, open func(t *testing.T) Fixture) {
 	} {
 		t.Run(tt.name, func(t *testing.T) { tt.run(newSuite(t, open(t).Store)) })
 	}
+	t.Run("the breakers that are open outlive a restart", func(t *testing.T) { breakers(t, open(t)) })
+}
+
+func breakers(t *testing.T, f Fixture) {
+	want := func(want map[string]string) {
+		t.Helper()
+		got, err := f.Store.Breakers(t.Context())
+		if err != nil || len(got) != len(want) {
+			t.Fatalf("%v, %v, want %v", got, err, want)
+		}
+		for endpoint, state := range want {
+			if string(got[endpoint]) != state {
+				t.Errorf("%s: %s, want %s", endpoint, got[endpoint], state)
+			}
+		}
+	}
+	want(map[string]string{})
+	for _, set := range []struct{ endpoint, state string }{{"wiki", "1"}, {"embedding model", "2"}, {"wiki", "3"}, {"gone", "4"}} {
+		if err := f.Store.SetBreaker(t.Context(), set.endpoint, []byte(set.state)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, endpoint := range []string{"gone", "never there"} {
+		if err := f.Store.SetBreaker(t.Context(), endpoint, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want(map[string]string{"wiki": "3", "embedding model": "2"})
+	if f.Reopen != nil {
+		f = f.Reopen(t)
+		want(map[string]string{"wiki": "3", "embedding model": "2"})
+	}
 }
 
 func stageFixture(f Fixture) stagetest.StoreFixture[embedder.Tx] {

@@ -14,7 +14,7 @@ type Retry struct {
 
 // Breaker says when an endpoint (a source, the embedding model) is left alone. Meanwhile its documents wait and use up no tries.
 type Breaker struct {
-	// Failures in a row open it; refused credentials open it at once. 0: 5.
+	// Failures in a row, of more than one document unless it is 1, open it; refused credentials open it at once. 0: 5.
 	Failures int `yaml:"failures"`
 	// First is the first pause; it doubles while the endpoint fails. 0: 10 s.
 	First time.Duration `yaml:"first"`
