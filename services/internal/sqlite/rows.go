@@ -14,8 +14,12 @@ import (
 // once for the life of the connection.
 type Tx struct {
 	*sql.Tx
-	db *DB
+	db    *DB
+	after []func(committed bool)
 }
+
+// After has fn called when the transaction is over, before the next one of InRows begins: for what is kept in memory about the database.
+func (t *Tx) After(fn func(committed bool)) { t.after = append(t.after, fn) }
 
 // statements keeps prepared statements. A statement can only be prepared for good while no transaction holds the one
 // connection; one that a transaction misses is prepared for it alone, and for good before the next transaction.
@@ -123,6 +127,18 @@ func (t *Tx) InsertRows(ctx context.Context, into string, width int, args []any,
 
 // EachIn runs a query whose text has one %s, where a list of the keys goes, and calls scan for every row.
 func (t *Tx) EachIn(ctx context.Context, query string, keys []any, scan func(*sql.Rows) error) error {
+	return eachIn(ctx, t, query, keys, scan)
+}
+
+// Queryer reads rows: of a transaction, or of what is committed.
+type Queryer interface {
+	// Each calls scan for every row of a query.
+	Each(ctx context.Context, scan func(*sql.Rows) error, query string, args ...any) error
+	// EachIn does for a query whose text has one %s, where a list of the keys goes.
+	EachIn(ctx context.Context, query string, keys []any, scan func(*sql.Rows) error) error
+}
+
+func eachIn(ctx context.Context, q Queryer, query string, keys []any, scan func(*sql.Rows) error) error {
 	for len(keys) > 0 {
 		size := chunks[0]
 		for _, n := range chunks {
@@ -136,7 +152,7 @@ func (t *Tx) EachIn(ctx context.Context, query string, keys []any, scan func(*sq
 		for i := n; i < size; i++ {
 			part[i] = keys[0] // a repetition finds nothing twice
 		}
-		if err := t.Each(ctx, scan, fmt.Sprintf(query, "(?"+strings.Repeat(", ?", size-1)+")"), part...); err != nil {
+		if err := q.Each(ctx, scan, fmt.Sprintf(query, "(?"+strings.Repeat(", ?", size-1)+")"), part...); err != nil {
 			return err
 		}
 		keys = keys[n:]
@@ -147,14 +163,22 @@ func (t *Tx) EachIn(ctx context.Context, query string, keys []any, scan func(*sq
 // InRows runs fn in a transaction whose statements stay prepared, and commits it if fn returns nil. An interruption of ctx
 // takes effect between statements, not within one: watching for it costs more than most statements do.
 func (db *DB) InRows(ctx context.Context, fn func(ctx context.Context, tx *Tx) error) error {
+	db.turn.Lock()
+	defer db.turn.Unlock()
 	if err := db.prepareWanted(ctx); err != nil {
 		return err
 	}
 	whole := context.WithoutCancel(ctx)
-	return db.InTx(whole, func(tx *sql.Tx) error {
-		if err := fn(whole, &Tx{Tx: tx, db: db}); err != nil {
+	t := &Tx{db: db}
+	err := db.InTx(whole, func(tx *sql.Tx) error {
+		t.Tx = tx
+		if err := fn(whole, t); err != nil {
 			return err
 		}
 		return context.Cause(ctx)
 	})
+	for _, fn := range t.after {
+		fn(err == nil)
+	}
+	return err
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync"
 
 	sqlite3 "modernc.org/sqlite" // the driver "sqlite", in pure Go
 )
@@ -24,7 +25,11 @@ type DB struct {
 	Read *sql.DB
 	path string
 
+	// turn is held for one transaction of InRows and what is done after it.
+	turn       sync.Mutex
 	statements statements
+	committed  Committed
+	checkpoint *checkpointer
 }
 
 // Options tune a database.
@@ -62,12 +67,17 @@ func Open(ctx context.Context, path string, opts Options) (*DB, error) {
 		return nil, errors.Join(fmt.Errorf("open database %s for reading: %w", path, err), write.Close())
 	}
 	db.Read.SetMaxOpenConns(max(4, runtime.GOMAXPROCS(0)))
+	db.committed = Committed{db: db.Read, ready: map[string]*sql.Stmt{}}
+	db.checkpoint, err = startCheckpointer(db)
+	if err != nil {
+		return nil, errors.Join(err, db.Read.Close(), write.Close())
+	}
 	return db, nil
 }
 
-// walBytes is how large the write-ahead log grows, at least, before its pages go to the file. A page that is changed by many
-// batches is then written there once; the log is read again at a restart after a crash.
-const walBytes = 16 << 20
+// walBytes is how large the write-ahead log grows at most before a commit itself has to write its pages to the file: the
+// checkpointer does so beside the commits, as a rule long before.
+const walBytes = 64 << 20
 
 // pageBytes is SQLite's own default.
 const pageBytes = 4096
@@ -128,15 +138,19 @@ func (db *DB) InTx(ctx context.Context, fn func(tx *sql.Tx) error) error {
 	if err := tx.Commit(); err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
+	db.checkpoint.wake()
 	return nil
 }
+
+// Committed reads what is committed.
+func (db *DB) Committed() *Committed { return &db.committed }
 
 // Path is where the file is.
 func (db *DB) Path() string { return db.path }
 
 // Close closes all connections.
 func (db *DB) Close() error {
-	return errors.Join(db.Read.Close(), db.Write.Close())
+	return errors.Join(db.checkpoint.stop(), db.committed.close(), db.Read.Close(), db.Write.Close())
 }
 
 // IsConstraint says whether an error is a violated constraint (a key that exists already, say).

@@ -1,0 +1,66 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"sync"
+)
+
+// Committed reads what is committed, without waiting for a transaction, with few statements, which are prepared once. Safe for
+// concurrent use.
+type Committed struct {
+	db    *sql.DB
+	mu    sync.Mutex
+	ready map[string]*sql.Stmt
+}
+
+// Each implements Queryer. The text of the query must come from a small set.
+func (c *Committed) Each(ctx context.Context, scan func(*sql.Rows) error, query string, args ...any) error {
+	stmt, err := c.statement(ctx, query)
+	if err != nil {
+		return err
+	}
+	rows, err := stmt.QueryContext(ctx, args...)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = rows.Close() }()
+	for rows.Next() {
+		if err := scan(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// EachIn implements Queryer.
+func (c *Committed) EachIn(ctx context.Context, query string, keys []any, scan func(*sql.Rows) error) error {
+	return eachIn(ctx, c, query, keys, scan)
+}
+
+func (c *Committed) statement(ctx context.Context, query string) (*sql.Stmt, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if stmt := c.ready[query]; stmt != nil {
+		return stmt, nil
+	}
+	stmt, err := c.db.PrepareContext(ctx, query) //nolint:sqlclosecheck // close does
+	if err != nil {
+		return nil, fmt.Errorf("prepare a query: %w", err)
+	}
+	c.ready[query] = stmt
+	return stmt, nil
+}
+
+func (c *Committed) close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var errs []error
+	for _, stmt := range c.ready {
+		errs = append(errs, stmt.Close())
+	}
+	clear(c.ready)
+	return errors.Join(errs...)
+}
