@@ -14,21 +14,41 @@ import (
 	"github.com/hookmesh/hookmesh/services/dedupe"
 	"github.com/hookmesh/hookmesh/services/internal/kafka"
 	"github.com/hookmesh/hookmesh/services/internal/sqlite"
+	"github.com/hookmesh/hookmesh/services/internal/sqlite/lsm"
 )
 
 // rows is dedupe.Rows over a transaction.
 type rows struct {
 	*sqlite.Tx
-	store *Store
-	// last is, by document, the number of its last event.
-	last map[string]int64
+	store          *Store
+	firsts, latest *lsm.View
+	// known are the documents that were read or written, those that are not there included.
+	known map[string]latest
 	// written counts the rows of this transaction, which pays for the clean-up in proportion.
 	written int
 }
 
+// open begins to use the merge-trees.
+func (r *rows) open(ctx context.Context) (err error) {
+	if r.known != nil {
+		return nil
+	}
+	if r.firsts, err = r.store.firsts.View(ctx, r.Tx); err != nil {
+		return err
+	}
+	if r.latest, err = r.store.latest.View(ctx, r.Tx); err != nil {
+		return err
+	}
+	r.known = map[string]latest{}
+	return nil
+}
+
 // Load implements dedupe.Rows.
 func (r *rows) Load(ctx context.Context, w dedupe.Wanted) (map[string]bool, map[dedupe.Key]dedupe.First, map[string]dedupe.Newest, error) {
-	decided, firsts, newest := map[string]bool{}, map[dedupe.Key]dedupe.First{}, map[string]dedupe.Newest{}
+	if err := r.open(ctx); err != nil {
+		return nil, nil, nil, err
+	}
+	decided, newest := map[string]bool{}, map[string]dedupe.Newest{}
 	err := r.EachIn(ctx, `SELECT id, typeof(id) FROM events WHERE id IN %s`, anys(w.Events, packID), func(rows *sql.Rows) error {
 		var id []byte
 		var kind string
@@ -41,48 +61,62 @@ func (r *rows) Load(ctx context.Context, w dedupe.Wanted) (map[string]bool, map[
 	if err != nil {
 		return nil, nil, nil, fmt.Errorf("look up events: %w", err)
 	}
-	err = r.EachIn(ctx, `SELECT event, typeof(event), partition, offset, expires, key FROM keys WHERE key IN %s`,
-		anys(w.Keys, func(k dedupe.Key) any { return k[:] }), func(rows *sql.Rows) error {
-			var f dedupe.First
-			var key []byte
-			if err := scanFirst(rows.Scan, &f, &key); err != nil {
-				return err
-			}
-			firsts[dedupe.Key(key)] = f
-			return nil
-		})
+	found, err := r.firsts.Get(ctx, keyStrings(w.Keys))
 	if err != nil {
 		return nil, nil, nil, fmt.Errorf("look up keys: %w", err)
 	}
-	return decided, firsts, newest, r.loadNewest(ctx, w.Documents, newest)
+	firsts, err := decodeFirsts(found)
+	if err != nil {
+		return nil, nil, nil, fmt.Errorf("look up keys: %w", err)
+	}
+	if err := r.know(ctx, w.Documents); err != nil {
+		return nil, nil, nil, err
+	}
+	for _, d := range w.Documents {
+		if l := r.known[d]; l.there {
+			newest[d] = l.Newest
+		}
+	}
+	return decided, firsts, newest, nil
 }
 
-// loadNewest reads documents into a map, and the numbers of their last events.
-func (r *rows) loadNewest(ctx context.Context, documents []string, into map[string]dedupe.Newest) error {
-	if r.last == nil {
-		r.last = map[string]int64{}
+func keyStrings(keys []dedupe.Key) []string {
+	out := make([]string, len(keys))
+	for i := range keys {
+		out[i] = string(keys[i][:])
 	}
+	return out
+}
+
+func decodeFirsts(found map[string]lsm.Entry) (map[dedupe.Key]dedupe.First, error) {
+	firsts := make(map[dedupe.Key]dedupe.First, len(found))
+	for k, e := range found {
+		f, err := decodeFirst(e.Value, e.Expires)
+		if err != nil {
+			return nil, err
+		}
+		firsts[dedupe.Key([]byte(k))] = f
+	}
+	return firsts, nil
+}
+
+// know reads documents, unless they are known.
+func (r *rows) know(ctx context.Context, documents []string) error {
+	unknown := make([]string, 0, len(documents))
 	for _, d := range documents {
-		r.last[d] = 0
+		if _, ok := r.known[d]; !ok {
+			r.known[d] = latest{}
+			unknown = append(unknown, d)
+		}
 	}
-	err := r.EachIn(ctx, `SELECT document, event, typeof(event), hash, version, deleted, polled, expires, last FROM newest WHERE document IN %s`,
-		anys(documents, func(d string) any { return []byte(d) }), func(rows *sql.Rows) error {
-			var n dedupe.Newest
-			var document, event []byte
-			var kind string
-			var polled, expires, last int64
-			if err := rows.Scan(&document, &event, &kind, &n.Hash, &n.Version, &n.Deleted, &polled, &expires, &last); err != nil {
-				return err
-			}
-			n.EventID, n.Expires = unpackID(event, kind), time.UnixMicro(expires)
-			if polled != 0 {
-				n.Polled = time.UnixMicro(polled)
-			}
-			into[string(document)], r.last[string(document)] = n, last
-			return nil
-		})
+	found, err := r.latest.Get(ctx, unknown)
 	if err != nil {
 		return fmt.Errorf("look up documents: %w", err)
+	}
+	for d, e := range found {
+		if r.known[d], err = decodeLatest(e.Value); err != nil {
+			return fmt.Errorf("look up document %q: %w", d, err)
+		}
 	}
 	return nil
 }
@@ -95,121 +129,101 @@ func anys[T any](all []T, to func(T) any) []any {
 	return out
 }
 
-// Write implements dedupe.Rows. Rows are written in the order of their keys, so that neighbours share a page.
+// Write implements dedupe.Rows.
 func (r *rows) Write(ctx context.Context, w dedupe.Writes) error {
+	if err := r.open(ctx); err != nil {
+		return err
+	}
 	r.written += len(w.Firsts) + len(w.Newest) + len(w.Records)
-	if err := r.writeRecords(ctx, w.Records); err != nil {
-		return fmt.Errorf("keep records: %w", err)
-	}
-	args := make([]any, 0, 5*len(w.Firsts))
-	for _, k := range slices.SortedFunc(maps.Keys(w.Firsts), func(a, b dedupe.Key) int { return slices.Compare(a[:], b[:]) }) {
-		f := w.Firsts[k]
-		args = append(args, k[:], packID(f.EventID), f.Partition, f.Offset, f.Expires.UnixMicro())
-	}
-	if err := r.InsertRows(ctx, `INSERT OR REPLACE INTO keys (key, event, partition, offset, expires)`, 5, args, ""); err != nil {
+	if err := r.putFirsts(ctx, w.Firsts); err != nil {
 		return fmt.Errorf("keep keys: %w", err)
 	}
-	args = make([]any, 0, 8*len(w.Newest))
-	for _, d := range slices.Sorted(maps.Keys(w.Newest)) {
-		n := w.Newest[d]
-		polled := int64(0)
-		if !n.Polled.IsZero() {
-			polled = n.Polled.UnixMicro()
-		}
-		args = append(args, []byte(d), packID(n.EventID), n.Hash, n.Version, n.Deleted, polled, n.Expires.UnixMicro(), r.last[d])
+	if err := r.know(ctx, slices.Concat(slices.Collect(maps.Keys(w.Newest)), documentsOf(w.Records))); err != nil {
+		return err
 	}
-	if err := r.InsertRows(ctx, `INSERT OR REPLACE INTO newest (document, event, hash, version, deleted, polled, expires, last)`, 8, args, ""); err != nil {
+	changed := make(map[string]latest, len(w.Newest))
+	for d, n := range w.Newest {
+		changed[d] = latest{Newest: n, last: r.known[d].last}
+	}
+	now, err := r.writeRecords(ctx, w.Records, changed)
+	if err != nil {
+		return fmt.Errorf("keep records: %w", err)
+	}
+	if err := r.putLatest(ctx, changed, now); err != nil {
 		return fmt.Errorf("keep documents: %w", err)
-	}
-	return r.linkOthers(ctx, w)
-}
-
-// writeRecords numbers the records and links each with the one before it of its document.
-func (r *rows) writeRecords(ctx context.Context, records []*dedupev1.EventRecord) error {
-	if len(records) == 0 {
-		return nil
-	}
-	var seq int64
-	if err := r.Each(ctx, func(rows *sql.Rows) error { return rows.Scan(&seq) }, `SELECT coalesce(max(seq), 0) FROM events`); err != nil {
-		return err
-	}
-	var unknown []string
-	for _, rec := range records {
-		if d := documentOf(rec); !has(r.last, d) {
-			unknown = append(unknown, d)
-		}
-	}
-	if err := r.loadNewest(ctx, unknown, map[string]dedupe.Newest{}); err != nil {
-		return err
-	}
-	args := make([]any, 0, 6*len(records))
-	for _, rec := range records {
-		raw, err := proto.Marshal(rec)
-		if err != nil {
-			return fmt.Errorf("encode record: %w", err)
-		}
-		seq++
-		d := documentOf(rec)
-		args = append(args, seq, packID(rec.GetId()), rec.GetSource(), rec.GetDecidedAt().AsTime().UnixMicro(), r.last[d], raw)
-		r.last[d] = seq
-	}
-	return r.InsertRows(ctx, `INSERT INTO events (seq, id, source, at, prev, record)`, 6, args, "")
-}
-
-func documentOf(r *dedupev1.EventRecord) string {
-	return string(kafka.DocumentKey(r.GetSource(), r.GetDocumentId()))
-}
-
-func has[K comparable, V any](m map[K]V, k K) bool {
-	_, ok := m[k]
-	return ok
-}
-
-// linkOthers moves newest.last of documents that only got records.
-func (r *rows) linkOthers(ctx context.Context, w dedupe.Writes) error {
-	done := map[string]bool{}
-	for _, rec := range w.Records {
-		d := documentOf(rec)
-		if done[d] || has(w.Newest, d) {
-			continue
-		}
-		done[d] = true
-		_, err := r.Exec(ctx, `INSERT INTO newest (document, event, hash, version, deleted, polled, expires, last) VALUES (?, '', NULL, '', 0, 0, 0, ?)
-			ON CONFLICT DO UPDATE SET last = excluded.last`, []byte(d), r.last[d])
-		if err != nil {
-			return fmt.Errorf("link records: %w", err)
-		}
 	}
 	return nil
 }
 
-// Expire implements dedupe.Rows. The clean-up keeps pace with what is written.
-func (r *rows) Expire(ctx context.Context, now time.Time, retention time.Duration, limit int) error {
-	limit = min(limit, 2*r.written+16)
-	if _, err := r.Exec(ctx, `DELETE FROM keys WHERE key IN (SELECT key FROM keys WHERE expires <= ? ORDER BY expires LIMIT ?)`, now.UnixMicro(), limit); err != nil {
-		return err
+func documentsOf(records []*dedupev1.EventRecord) []string {
+	out := make([]string, len(records))
+	for i, rec := range records {
+		out[i] = string(kafka.DocumentKey(rec.GetSource(), rec.GetDocumentId()))
 	}
-	if _, err := r.Exec(ctx, `DELETE FROM events WHERE seq <= (SELECT max(seq) FROM (SELECT seq, at FROM events ORDER BY seq LIMIT ?) WHERE at <= ?)`,
-		limit, now.Add(-retention).UnixMicro()); err != nil {
-		return err
-	}
-	return r.sweep(ctx, now, limit)
+	return out
 }
 
-// sweep walks a few steps along the documents and removes those that expired and of which no record is left.
-func (r *rows) sweep(ctx context.Context, now time.Time, steps int) error {
-	from := r.store.swept
-	var to []byte
-	err := r.Each(ctx, func(rows *sql.Rows) error { return rows.Scan(&to) },
-		`SELECT max(document) FROM (SELECT document FROM newest WHERE document > ? ORDER BY document LIMIT ?)`, append([]byte{}, from...), steps)
-	if err != nil {
+func (r *rows) putFirsts(ctx context.Context, firsts map[dedupe.Key]dedupe.First) error {
+	if err := r.open(ctx); err != nil {
 		return err
 	}
-	r.store.swept = to
-	if to == nil {
-		return nil // the end: the next round begins at the beginning
+	entries := make([]lsm.Entry, 0, len(firsts))
+	for k, f := range firsts {
+		entries = append(entries, lsm.Entry{Key: string(k[:]), Value: encodeFirst(f), Expires: f.Expires.UnixMicro()})
 	}
-	_, err = r.Exec(ctx, `DELETE FROM newest WHERE document > ? AND document <= ? AND expires <= ? AND NOT EXISTS (SELECT 1 FROM events WHERE seq = last)`,
-		append([]byte{}, from...), to, now.UnixMicro())
+	return r.firsts.Put(ctx, entries, r.store.now.Load())
+}
+
+// putLatest stores documents. One is kept until it expires, and as long as a record of its last event may be.
+func (r *rows) putLatest(ctx context.Context, changed map[string]latest, now time.Time) error {
+	if err := r.open(ctx); err != nil {
+		return err
+	}
+	records := now.UnixMicro() + r.store.retention.Load()
+	entries := make([]lsm.Entry, 0, len(changed))
+	for d, l := range changed {
+		l.there = true
+		r.known[d] = l
+		entries = append(entries, lsm.Entry{Key: d, Value: encodeLatest(l), Expires: max(l.Expires.UnixMicro(), records)})
+	}
+	return r.latest.Put(ctx, entries, r.store.now.Load())
+}
+
+// writeRecords numbers the records and links each with the one before it of its document. It returns when they were decided.
+func (r *rows) writeRecords(ctx context.Context, records []*dedupev1.EventRecord, changed map[string]latest) (now time.Time, err error) {
+	if len(records) == 0 {
+		return time.UnixMicro(r.store.now.Load()), nil
+	}
+	var seq int64
+	if err := r.Each(ctx, func(rows *sql.Rows) error { return rows.Scan(&seq) }, `SELECT coalesce(max(seq), 0) FROM events`); err != nil {
+		return now, err
+	}
+	args := make([]any, 0, 6*len(records))
+	for i, d := range documentsOf(records) {
+		rec := records[i]
+		raw, err := proto.Marshal(rec)
+		if err != nil {
+			return now, fmt.Errorf("encode record: %w", err)
+		}
+		l, ok := changed[d]
+		if !ok {
+			l = r.known[d]
+		}
+		seq++
+		args = append(args, seq, packID(rec.GetId()), rec.GetSource(), rec.GetDecidedAt().AsTime().UnixMicro(), l.last, raw)
+		l.last = seq
+		changed[d] = l
+		now = rec.GetDecidedAt().AsTime()
+	}
+	return now, r.InsertRows(ctx, `INSERT INTO events (seq, id, source, at, prev, record)`, 6, args, "")
+}
+
+// Expire implements dedupe.Rows. The clean-up keeps pace with what is written; the merge-trees drop what has expired as they merge.
+func (r *rows) Expire(ctx context.Context, now time.Time, retention time.Duration, limit int) error {
+	r.store.now.Store(now.UnixMicro())
+	r.store.retention.Store(retention.Microseconds())
+	limit = min(limit, 2*r.written+16)
+	_, err := r.Exec(ctx, `DELETE FROM events WHERE seq <= (SELECT max(seq) FROM (SELECT seq, at FROM events ORDER BY seq LIMIT ?) WHERE at <= ?)`,
+		limit, now.Add(-retention).UnixMicro())
 	return err
 }

@@ -6,7 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"time"
+	"sync/atomic"
 
 	"github.com/google/uuid"
 	"google.golang.org/protobuf/proto"
@@ -15,15 +15,16 @@ import (
 	"github.com/hookmesh/hookmesh/services/dedupe"
 	"github.com/hookmesh/hookmesh/services/internal/kafka"
 	"github.com/hookmesh/hookmesh/services/internal/sqlite"
+	"github.com/hookmesh/hookmesh/services/internal/sqlite/lsm"
 )
 
 // Store is dedupe.Store over SQLite.
 type Store struct {
 	*sqlite.StageStore[dedupe.Tx]
-	db      *sqlite.DB
-	lookups lookups
-	// swept is the document up to which expired ones were removed in this round. Only transactions touch it.
-	swept []byte
+	db             *sqlite.DB
+	firsts, latest *lsm.Table
+	// now and retention, in microseconds, are what the last transaction knew of them.
+	now, retention atomic.Int64
 }
 
 // Open opens or creates the database file.
@@ -32,17 +33,23 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	prepared, err := prepareLookups(ctx, db)
-	if err != nil {
+	s := &Store{db: db}
+	s.retention.Store(dedupe.MaxTTL.Microseconds())
+	s.StageStore = sqlite.NewStageStore(db, func(t *sqlite.Tx) dedupe.Tx { return dedupe.NewBuffer(&rows{Tx: t, store: s}) })
+	if s.firsts, err = lsm.Open(ctx, db, "firsts", lsm.Options{}); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	s := &Store{db: db, lookups: prepared}
-	s.StageStore = sqlite.NewStageStore(db, func(t *sqlite.Tx) dedupe.Tx { return dedupe.NewBuffer(&rows{Tx: t, store: s}) })
+	if s.latest, err = lsm.Open(ctx, db, "latest", lsm.Options{}); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	if err := s.move(ctx); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
 	return s, nil
 }
 
 // Close closes the database.
-func (s *Store) Close() error { return errors.Join(s.lookups.close(), s.db.Close()) }
+func (s *Store) Close() error { return s.db.Close() }
 
 // packID makes 16 bytes of a UUID, and leaves every other id as it is.
 func packID(id string) any {
@@ -63,23 +70,20 @@ func unpackID(raw []byte, kind string) string {
 	return string(raw)
 }
 
-func scanFirst(scan func(...any) error, f *dedupe.First, more ...any) error {
-	var event []byte
-	var kind string
-	var expires int64
-	err := scan(append([]any{&event, &kind, &f.Partition, &f.Offset, &expires}, more...)...)
-	f.EventID, f.Expires = unpackID(event, kind), time.UnixMicro(expires)
-	return err
-}
-
 // Forget implements dedupe.Store.
-func (s *Store) Forget(ctx context.Context, key dedupe.Key) (bool, error) {
-	res, err := s.db.Write.ExecContext(ctx, `DELETE FROM keys WHERE key = ?`, key[:])
-	if err != nil {
-		return false, err
-	}
-	n, err := res.RowsAffected()
-	return n > 0, err
+func (s *Store) Forget(ctx context.Context, key dedupe.Key) (there bool, err error) {
+	err = s.db.InRows(ctx, func(ctx context.Context, tx *sqlite.Tx) error {
+		firsts, err := s.firsts.View(ctx, tx)
+		if err != nil {
+			return err
+		}
+		found, err := firsts.Get(ctx, []string{string(key[:])})
+		if there = len(found) > 0; err != nil || !there {
+			return err
+		}
+		return firsts.Put(ctx, []lsm.Entry{{Key: string(key[:]), Deleted: true}}, s.now.Load())
+	})
+	return there, err
 }
 
 // Event implements dedupe.Store.
@@ -101,10 +105,14 @@ func (s *Store) Events(ctx context.Context, source, document string, limit int) 
 	query, args := `SELECT record FROM events WHERE ? = '' OR source = ? ORDER BY seq DESC LIMIT ?`, []any{source, source, limit}
 	switch {
 	case document != "" && source != "":
+		last, err := s.lastEvent(ctx, string(kafka.DocumentKey(source, document)))
+		if err != nil {
+			return nil, err
+		}
 		query, args = `WITH RECURSIVE chain (seq) AS (
-			SELECT last FROM newest WHERE document = ?
+			SELECT ?
 			UNION ALL SELECT e.prev FROM chain JOIN events e ON e.seq = chain.seq WHERE e.prev BETWEEN 1 AND chain.seq - 1)
-			SELECT record FROM chain JOIN events USING (seq) LIMIT ?`, []any{kafka.DocumentKey(source, document), limit}
+			SELECT record FROM chain JOIN events USING (seq) LIMIT ?`, []any{last, limit}
 	case document != "":
 		query, args = `SELECT record FROM events ORDER BY seq DESC`, nil
 	}
@@ -128,4 +136,14 @@ func (s *Store) Events(ctx context.Context, source, document string, limit int) 
 		}
 	}
 	return out, rows.Err()
+}
+
+// lastEvent is the number of a document's last event; 0: there is none.
+func (s *Store) lastEvent(ctx context.Context, document string) (int64, error) {
+	found, err := s.latest.Get(ctx, []string{document})
+	if err != nil || len(found) == 0 {
+		return 0, err
+	}
+	l, err := decodeLatest(found[document].Value)
+	return l.last, err
 }

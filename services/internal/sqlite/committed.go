@@ -23,16 +23,7 @@ func (c *Committed) Each(ctx context.Context, scan func(*sql.Rows) error, query 
 		return err
 	}
 	rows, err := stmt.QueryContext(ctx, args...)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = rows.Close() }()
-	for rows.Next() {
-		if err := scan(rows); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
+	return each(rows, err, scan)
 }
 
 // EachIn implements Queryer.

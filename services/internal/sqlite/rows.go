@@ -92,6 +92,16 @@ func (t *Tx) Each(ctx context.Context, scan func(*sql.Rows) error, query string,
 	}
 	defer func() { _ = stmt.Close() }()
 	rows, err := stmt.QueryContext(ctx, args...)
+	return each(rows, err, scan)
+}
+
+// EachOnce is Each for a query that need not stay prepared.
+func (t *Tx) EachOnce(ctx context.Context, scan func(*sql.Rows) error, query string, args ...any) error {
+	rows, err := t.QueryContext(ctx, query, args...) //nolint:sqlclosecheck // each does
+	return each(rows, err, scan)
+}
+
+func each(rows *sql.Rows, err error, scan func(*sql.Rows) error) error {
 	if err != nil {
 		return err
 	}
@@ -139,6 +149,19 @@ type Queryer interface {
 }
 
 func eachIn(ctx context.Context, q Queryer, query string, keys []any, scan func(*sql.Rows) error) error {
+	return inParts(query, keys, func(query string, part []any) error { return q.Each(ctx, scan, query, part...) })
+}
+
+// ExecIn runs a statement whose text has one %s, where a list of the keys goes.
+func (t *Tx) ExecIn(ctx context.Context, query string, keys []any) error {
+	return inParts(query, keys, func(query string, part []any) error {
+		_, err := t.Exec(ctx, query, part...)
+		return err
+	})
+}
+
+// inParts calls run for lists of few lengths. A repetition at the end of a list finds nothing twice.
+func inParts(query string, keys []any, run func(query string, part []any) error) error {
 	for len(keys) > 0 {
 		size := chunks[0]
 		for _, n := range chunks {
@@ -150,9 +173,9 @@ func eachIn(ctx context.Context, q Queryer, query string, keys []any, scan func(
 		part := make([]any, size)
 		copy(part, keys[:n])
 		for i := n; i < size; i++ {
-			part[i] = keys[0] // a repetition finds nothing twice
+			part[i] = keys[0]
 		}
-		if err := q.Each(ctx, scan, fmt.Sprintf(query, "(?"+strings.Repeat(", ?", size-1)+")"), part...); err != nil {
+		if err := run(fmt.Sprintf(query, "(?"+strings.Repeat(", ?", size-1)+")"), part); err != nil {
 			return err
 		}
 		keys = keys[n:]

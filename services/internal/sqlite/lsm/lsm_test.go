@@ -148,7 +148,7 @@ func TestATableIsWhatWasPut(t *testing.T) {
 		}()
 		want := map[string]lsm.Entry{}
 		now := int64(0)
-		for range rapid.IntRange(1, 60).Draw(rt, "transactions") {
+		for range rapid.IntRange(1, 40).Draw(rt, "transactions") {
 			i := rapid.IntRange(0, 1).Draw(rt, "process")
 			if rapid.IntRange(0, 9).Draw(rt, "restart") == 0 {
 				processes[i].close(t)
@@ -239,7 +239,7 @@ func TestReadersSeeWholeTransactions(t *testing.T) {
 			}
 		})
 	}
-	for round := 1; round < 400; round++ {
+	for round := 1; round < 150; round++ {
 		put(round)
 	}
 	close(done)
@@ -258,14 +258,14 @@ func TestWhatExpiresAndIsDeletedLeavesTheFile(t *testing.T) {
 	}
 	const ttl, step = 10_000, 100
 	now, most := int64(0), int64(0)
-	for round := range 1000 {
+	for round := range 600 {
 		now += step
 		entries := make([]lsm.Entry, step)
 		for i := range entries {
 			entries[i] = lsm.Entry{Key: fmt.Sprintf("%x", rand.Uint64()), Value: make([]byte, 40), Expires: now + ttl}
 		}
 		p.put(t, now, entries...)
-		if round == 500 {
+		if round == 300 {
 			most = pages()
 		}
 	}
