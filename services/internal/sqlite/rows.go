@@ -97,7 +97,7 @@ func (t *Tx) Each(ctx context.Context, scan func(*sql.Rows) error, query string,
 
 // EachOnce is Each for a query that need not stay prepared.
 func (t *Tx) EachOnce(ctx context.Context, scan func(*sql.Rows) error, query string, args ...any) error {
-	rows, err := t.QueryContext(ctx, query, args...) //nolint:sqlclosecheck // each does
+	rows, err := t.QueryContext(ctx, query, args...)
 	return each(rows, err, scan)
 }
 

@@ -21,15 +21,19 @@ var errCorrupt = errors.New("an entry is cut off")
 
 // appendEntry writes: the length of the key, the key, the time, twice the length of the value (plus 1 if deleted), the value.
 func appendEntry(b []byte, e *Entry) []byte {
-	b = binary.AppendUvarint(b, uint64(len(e.Key)))
-	b = append(b, e.Key...)
-	b = binary.AppendVarint(b, e.Expires)
-	n := uint64(len(e.Value)) << 1
-	if e.Deleted {
+	return appendParts(b, e.Key, e.Value, e.Expires, e.Deleted)
+}
+
+func appendParts[K string | []byte](b []byte, key K, value []byte, expires int64, deleted bool) []byte {
+	b = binary.AppendUvarint(b, uint64(len(key)))
+	b = append(b, key...)
+	b = binary.AppendVarint(b, expires)
+	n := uint64(len(value)) << 1
+	if deleted {
 		n |= 1
 	}
 	b = binary.AppendUvarint(b, n)
-	return append(b, e.Value...)
+	return append(b, value...)
 }
 
 // raw is an entry whose parts are parts of a page.
@@ -76,7 +80,7 @@ type fences struct {
 	ends []uint32
 }
 
-func (f *fences) add(key string) {
+func (f *fences) add(key []byte) {
 	f.keys = append(f.keys, key...)
 	f.ends = append(f.ends, uint32(len(f.keys)))
 }

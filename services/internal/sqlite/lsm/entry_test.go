@@ -26,7 +26,7 @@ func FuzzDecodeFences(f *testing.F) {
 	for _, keys := range [][]string{nil, {""}, {"a", "b\x00", "ü"}} {
 		var fs fences
 		for _, k := range keys {
-			fs.add(k)
+			fs.add([]byte(k))
 		}
 		f.Add(fs.encode())
 	}

@@ -164,7 +164,7 @@ func (v *View) begin(ctx context.Context, level int, upto, entries int64) (*writ
 type writer struct {
 	sql    statements
 	run    *run
-	first  string // key of the page that is being filled
+	first  []byte // key of the page that is being filled
 	page   []byte
 	full   []any // pages to insert: number, data
 	always bool  // one of the entries never expires
@@ -173,26 +173,22 @@ type writer struct {
 func (w *writer) add(ctx context.Context, tx *sqlite.Tx, e *raw) error {
 	from := len(w.page)
 	if from == 0 {
-		w.first = string(e.key)
+		w.first = append(w.first[:0], e.key...)
 	}
-	w.page = appendRaw(w.page, e)
+	w.page = appendParts(w.page, e.key, e.value, e.expires, e.deleted)
 	if len(w.page) > pageBytes && from > 0 {
 		rest := slices.Clone(w.page[from:])
 		w.page = w.page[:from]
 		if err := w.turn(ctx, tx); err != nil {
 			return err
 		}
-		w.page, w.first = append(w.page, rest...), string(e.key)
+		w.page, w.first = append(w.page, rest...), append(w.first[:0], e.key...)
 	}
 	w.run.filter.Add(e.key)
 	w.run.entries++
 	w.run.expires = max(w.run.expires, e.expires)
 	w.always = w.always || (e.expires == 0 && !e.deleted)
 	return nil
-}
-
-func appendRaw(b []byte, e *raw) []byte {
-	return appendEntry(b, &Entry{Key: string(e.key), Value: e.value, Expires: e.expires, Deleted: e.deleted})
 }
 
 // turn begins the next page.
