@@ -171,10 +171,19 @@ func payloadOf(e *eventv1.Event, d *verifierv1.VerifyRequest) []byte {
 // owe remembers that an authentic delivery was sent away.
 func (a *acceptance) owe(src *source) {
 	d := debt{source: src.name, reason: reasonSpoolFull, at: a.s.now()}
-	if ev := a.reply.events; len(ev) == 1 {
-		d.document, d.event = ev[0].documentID, ev[0].id
+	if len(a.reply.events) == 0 || len(a.reply.quarantined)+len(a.verdict.GetDebts()) > 0 {
+		a.s.debts.add(d)
+		return
 	}
-	a.s.debts.add(d)
+	for i, ev := range a.reply.events {
+		if ev.duplicateOf != "" {
+			continue
+		}
+		if d.document, d.event = ev.documentID, ev.id; a.verdict.GetEvents()[i].GetAction() == eventv1.Action_ACTION_SUBTREE_DELETED {
+			d.document = "" // fetching the container would not tell what of it is gone
+		}
+		a.s.debts.add(d)
+	}
 }
 
 // answer says what became of the delivery.

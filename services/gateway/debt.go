@@ -34,45 +34,67 @@ type debt struct {
 
 type debtKey struct{ source, reason string }
 
-// ledger collects debts until they are written: a flood of refusals becomes one record per source, reason and second. It is as
-// large as the number of configured sources, whatever comes in.
+// maxNamed is how many documents of a source are named for one reason and second. More are a debt of the whole source.
+const maxNamed = 64
+
+// ledger collects debts until they are written: a flood of refusals becomes one record per source, reason and second, or one per
+// document while they are few. It is bounded by the number of configured sources, whatever comes in.
 type ledger struct {
 	mu   sync.Mutex
-	open map[debtKey]debt
+	open map[debtKey]map[string]debt // by document
 	wake chan struct{}
 }
 
 func newLedger() *ledger {
-	return &ledger{open: map[debtKey]debt{}, wake: make(chan struct{}, 1)}
+	return &ledger{open: map[debtKey]map[string]debt{}, wake: make(chan struct{}, 1)}
 }
 
-// add notes a debt. Debts of several documents become one of the whole source.
+// add notes a debt. Debts of many documents become one of the whole source.
 func (l *ledger) add(d debt) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	key := debtKey{d.source, d.reason}
-	if old, ok := l.open[key]; ok {
-		if old.document != d.document {
-			d.document = ""
-		}
-		d.event = ""
-		if old.at.Before(d.at) {
-			d.at = old.at
-		}
+	named := l.open[key]
+	if named == nil {
+		named = map[string]debt{}
+		l.open[key] = named
 	}
-	l.open[key] = d
+	if _, whole := named[""]; whole || len(named) == maxNamed && named[d.document].source == "" {
+		d.document = ""
+	}
+	if old, ok := named[d.document]; ok {
+		d.event = ""
+		d.at = earlier(d.at, old.at)
+	}
+	if d.document == "" {
+		for _, old := range named {
+			d.event = ""
+			d.at = earlier(d.at, old.at)
+		}
+		clear(named)
+	}
+	named[d.document] = d
 	select {
 	case l.wake <- struct{}{}:
 	default:
 	}
 }
 
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
 func (l *ledger) take() []debt {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	out := make([]debt, 0, len(l.open))
-	for _, d := range l.open {
-		out = append(out, d)
+	for _, named := range l.open {
+		for _, d := range named {
+			out = append(out, d)
+		}
 	}
 	clear(l.open)
 	return out

@@ -229,6 +229,20 @@ func TestAStaleButAuthenticDeliveryIsADebtOfItsDocument(t *testing.T) {
 	}
 }
 
+func TestAStaleBatchIsADebtOfEachOfItsDocuments(t *testing.T) {
+	r := start(t)
+	stale := &verifierv1.VerifyResponse{Verdict: verifierv1.Verdict_VERDICT_REJECTED, Code: "TIMESTAMP_STALE", Debt: true, Events: []*eventv1.Event{event("a"), event("b"), event("a")}}
+	r.verifier.set(verdict(stale))
+	r.post("/webhooks/docs", "x")
+	owed := map[string]int{}
+	for _, out := range r.kafka.await(t, kafka.TopicDebts, 2) {
+		owed[decode(t, &eventv1.Debt{}, out).GetDocumentId()]++
+	}
+	if len(owed) != 2 || owed["a"] != 1 || owed["b"] != 1 {
+		t.Errorf("owed are %v", owed)
+	}
+}
+
 func TestMoreDeliveriesAtOnceThanAllowedAreShed(t *testing.T) {
 	r := start(t, func(_ *gateway.Deps, c *gateway.Config) { c.MaxInFlight = 1 })
 	entered, leave := make(chan struct{}), make(chan struct{})

@@ -125,10 +125,13 @@ func (s *Service) reject(ctx context.Context, src *source, v *verifierv1.VerifyR
 	s.tel.Logger.InfoContext(ctx, "a delivery was refused", "source", src.name, "code", v.GetCode(), "reason", v.GetReason(), "debt", v.GetDebt())
 	if v.GetDebt() {
 		d := debt{source: src.name, reason: reasonStale, at: s.now()}
-		if len(v.GetEvents()) == 1 {
-			d.document = v.GetEvents()[0].GetDocumentId()
+		for _, ev := range v.GetEvents() {
+			d.document = ev.GetDocumentId()
+			s.debts.add(d)
 		}
-		s.debts.add(d)
+		if len(v.GetEvents()) == 0 {
+			s.debts.add(d)
+		}
 	}
 	if v.GetResponse() != nil {
 		return providerAnswer("rejected", v.GetResponse())

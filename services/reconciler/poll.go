@@ -288,6 +288,7 @@ func (p *poller) status(ctx context.Context) (*reconcilerv1.SourceStatus, error)
 			st.HeldBy = l.Owner
 		}
 	}
+	st.Unsubscribed = p.unsubscribed()
 	if st.Subscriptions, err = p.subscriptionStatus(ctx); err != nil {
 		return nil, err
 	}

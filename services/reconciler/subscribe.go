@@ -71,8 +71,18 @@ func planSubscriptions(resources []string, kept []subscription, listed []connect
 }
 
 // subscribable says whether the source can be asked to call us, and where.
-func (p *poller) subscribable() bool {
-	return p.src.Subscriber != nil && p.src.PublicURL != "" && p.subscriptionSecret() != ""
+func (p *poller) subscribable() bool { return p.src.Subscriber != nil && p.unsubscribed() == "" }
+
+// unsubscribed is why the source is not asked to call us although it has to be; empty: it is, or need not be.
+func (p *poller) unsubscribed() string {
+	switch {
+	case p.src.Subscriber == nil || p.src.Disabled:
+	case p.src.PublicURL == "":
+		return "it has no public_url that the source could call"
+	case p.subscriptionSecret() == "":
+		return "it has no secret that is valid"
+	}
+	return ""
 }
 
 // subscriptionSecret is the newest secret that is valid.
@@ -152,6 +162,11 @@ func (p *poller) keepSubscriptions(ctx context.Context) error {
 		s := subscription{Subscription: made, MadeAt: p.deps.Now()}
 		if err != nil {
 			s = subscription{Subscription: connector.Subscription{Resource: r}, Error: err.Error()}
+			for _, old := range kept {
+				if old.Resource == r {
+					s.MadeAt = old.MadeAt // it was lost
+				}
+			}
 		} else {
 			p.deps.Telemetry.Logger.InfoContext(ctx, "the source was asked to call us", "source", p.src.Name, "resource", r, "until", made.ExpiresAt)
 			p.schedule(0)
@@ -191,6 +206,9 @@ func (p *poller) subscriptionStatus(ctx context.Context) ([]*reconcilerv1.Subscr
 		st := &reconcilerv1.SubscriptionStatus{Resource: s.Resource, Error: s.Error}
 		if !s.ExpiresAt.IsZero() {
 			st.ExpiresAt = timestamppb.New(s.ExpiresAt)
+		}
+		if !s.MadeAt.IsZero() {
+			st.MadeAt = timestamppb.New(s.MadeAt)
 		}
 		out = append(out, st)
 	}

@@ -107,6 +107,25 @@ func TestASourceIsKeptCallingUs(t *testing.T) {
 			}
 			f.fail = nil
 			step(time.Minute, 2, 2)
+			lost := func(want bool) {
+				t.Helper()
+				st, err := p.subscriptionStatus(t.Context())
+				if err != nil || len(st) != 2 || (st[0].GetError() != "" && st[0].GetExpiresAt() == nil) != want || st[0].GetMadeAt() == nil {
+					t.Errorf("%v, %v", st, err)
+				}
+			}
+			lost(false)
+			if tells { // it cannot be made anew for a while: it is told that it was lost, not that it never was
+				clear(f.live)
+				f.fail = errors.New("HTTP 500")
+				for range 2 {
+					step(time.Minute, 0, 2)
+					lost(true)
+				}
+				f.live, f.fail, f.made = map[string]connector.Subscription{}, nil, 0
+				step(time.Minute, 2, 2)
+				lost(false)
+			}
 			f.resources = []string{"b", "c"}
 			step(time.Minute, 2, 3)
 			clear(f.live) // the source loses all of them
@@ -124,5 +143,23 @@ func TestAnInstanceThatWasAwayMakesEndedSubscriptionsAnew(t *testing.T) {
 	p := planSubscriptions([]string{"a", "b"}, kept, nil, false, began)
 	if len(p.subscribe) != 2 || len(p.renew)+len(p.keep)+len(p.end) != 0 {
 		t.Errorf("%+v", p)
+	}
+}
+
+func TestASourceThatCannotBeAskedToCallUsSaysWhy(t *testing.T) {
+	secret := []config.Secret{{Value: "x"}}
+	for want, src := range map[string]Source{
+		"":                               {Connector: connector.Connector{Subscriber: &feeds{}}, Source: config.Source{PublicURL: "https://h.example/webhooks/s", Secrets: secret}},
+		"it has no secret that is valid": {Connector: connector.Connector{Subscriber: &feeds{}}, Source: config.Source{PublicURL: "https://h.example/webhooks/s"}},
+		"it has no public_url that the source could call": {Connector: connector.Connector{Subscriber: &feeds{}}, Source: config.Source{Secrets: secret}},
+	} {
+		src.Name = "s"
+		s, err := New(Deps{Telemetry: telemetry.Nop(), Now: func() time.Time { return began }}, Config{}, []Source{src})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p := s.source("s"); p.unsubscribed() != want || p.subscribable() != (want == "") {
+			t.Errorf("%q, want %q", p.unsubscribed(), want)
+		}
 	}
 }

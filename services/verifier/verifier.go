@@ -5,6 +5,7 @@ package verifier
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -115,7 +116,7 @@ func (s *source) decide(req *verifierv1.VerifyRequest, now time.Time, skipFreshn
 		return greet(res, g), g.Captured, sent
 	}
 	if refusal != nil {
-		return s.refuse(r, res, refusal), "", sent
+		return s.refuse(j, res, refusal), "", sent
 	}
 	res.SecretIndex = int32(proof.Secret)
 	return s.understand(req, j, res, proof), "", sent
@@ -187,8 +188,19 @@ func (s *source) owe(req *verifierv1.VerifyRequest, res *verifierv1.VerifyRespon
 	}
 }
 
-// refuse answers what is not authentic.
-func (s *source) refuse(r *preset.Request, res *verifierv1.VerifyResponse, refusal *preset.Refusal) *verifierv1.VerifyResponse {
+// refuse answers what is not authentic, or no longer fresh. Of what is authentic, the documents are named that it tells of, so that
+// they can be fetched; none if that would not make up for all of it.
+func (s *source) refuse(j *judgement, res *verifierv1.VerifyResponse, refusal *preset.Refusal) *verifierv1.VerifyResponse {
+	r, m := &j.request, &j.meaning
+	if refusal.Debt && r.Decode() == nil {
+		s.preset.Understand(r, preset.Proof{Secret: -1, Assurance: "none"}, m)
+		container := func(ev preset.Event) bool { return ev.Action == "subtree-deleted" }
+		if len(m.Troubles)+len(m.Debts) == 0 && !slices.ContainsFunc(m.Events, container) {
+			for _, ev := range m.Events {
+				res.Events = append(res.Events, &eventv1.Event{Source: s.cfg.Name, DocumentId: ev.DocumentID, Action: actions[ev.Action]})
+			}
+		}
+	}
 	res.Verdict, res.Code, res.Reason, res.Debt = verifierv1.Verdict_VERDICT_REJECTED, refusal.Code, refusal.Reason, refusal.Debt
 	res.Response = response(s.preset.Respond(preset.Rejected, r))
 	return res

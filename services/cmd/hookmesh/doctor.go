@@ -12,6 +12,7 @@ import (
 
 	"github.com/beevik/ntp"
 	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	reconcilerv1 "github.com/hookmesh/hookmesh/gen/hookmesh/reconciler/v1"
 	sourcev1 "github.com/hookmesh/hookmesh/gen/hookmesh/source/v1"
@@ -33,7 +34,7 @@ func doctorCommand() *cobra.Command {
 	e := examination{}
 	cmd := &cobra.Command{
 		Use: "doctor", Short: "Look for what is wrong or will be, and say what to do", Args: noArgs,
-		Long: "Look for what is wrong or will be, and say what to do: the clock, public URLs and their certificates as the sources see them, secrets,\npresets, topics, backlogs, polls, disk.\n\nExit code 0: nothing that keeps deliveries from arriving. 1: a problem (with --strict also a warning). 2: wrong use.",
+		Long: "Look for what is wrong or will be, and say what to do: the clock, public URLs and their certificates as the sources see them, secrets,\npresets, topics, backlogs, polls, subscriptions, disk.\n\nExit code 0: nothing that keeps deliveries from arriving. 1: a problem (with --strict also a warning). 2: wrong use.",
 		RunE: func(cmd *cobra.Command, _ []string) error { return e.run(cmd) },
 	}
 	f := cmd.Flags()
@@ -141,15 +142,7 @@ func known(all []*sourcev1.Source) []doctor.Source {
 		}
 		for _, secret := range s.GetSecrets() {
 			known := doctor.Secret{ID: secret.GetId()}
-			if secret.GetAddedAt() != nil {
-				known.AddedAt = secret.GetAddedAt().AsTime()
-			}
-			if secret.GetNotAfter() != nil {
-				known.NotAfter = secret.GetNotAfter().AsTime()
-			}
-			if secret.GetLastUsedAt() != nil {
-				known.LastUsed = secret.GetLastUsedAt().AsTime()
-			}
+			known.AddedAt, known.NotAfter, known.LastUsed = moment(secret.GetAddedAt()), moment(secret.GetNotAfter()), moment(secret.GetLastUsedAt())
 			out[i].Secrets = append(out[i].Secrets, known)
 		}
 	}
@@ -186,10 +179,18 @@ func (e *examination) polls(ctx context.Context, api api) []doctor.Finding {
 		return []doctor.Finding{{Check: "polls", Status: doctor.Unknown, Message: err.Error()}}
 	}
 	var all []doctor.Poll
+	var subscriptions []doctor.Subscription
+	unsubscribed := map[string]string{}
 	for _, s := range res.GetSources() {
 		all = append(all, doctor.Poll{Source: s.GetName(), Error: s.GetError(), OpenDebts: s.GetOpenDebts()})
+		if s.GetUnsubscribed() != "" {
+			unsubscribed[s.GetName()] = s.GetUnsubscribed()
+		}
+		for _, sub := range s.GetSubscriptions() {
+			subscriptions = append(subscriptions, doctor.Subscription{Source: s.GetName(), Resource: sub.GetResource(), Error: sub.GetError(), MadeAt: moment(sub.GetMadeAt()), ExpiresAt: moment(sub.GetExpiresAt())})
+		}
 	}
-	return doctor.CheckPolls(all)
+	return append(doctor.CheckPolls(all), doctor.CheckSubscriptions(subscriptions, unsubscribed, time.Now())...)
 }
 
 // process asks the admin server: is it ready, what does it warn of, how far is it behind?
@@ -268,4 +269,12 @@ func (e *examination) print(cmd *cobra.Command, findings []doctor.Finding) error
 		}
 	}
 	return nil
+}
+
+// moment is a time, zero if there is none.
+func moment(t *timestamppb.Timestamp) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return t.AsTime()
 }

@@ -5,6 +5,7 @@ package doctor
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -209,6 +210,65 @@ func CheckPolls(all []Poll) (out []Finding) {
 		out = append(out, Finding{Check: "polls", Status: OK, Message: "no poll failed, and nothing is owed"})
 	}
 	return out
+}
+
+// Subscription is what a source was asked to call us for.
+type Subscription struct {
+	Source, Resource, Error string
+	// MadeAt is when it was made or renewed last (zero: never), ExpiresAt when it ends (zero: never, or there is none because of Error).
+	MadeAt, ExpiresAt time.Time
+}
+
+// unrenewed is how little of its life a subscription has left when it should have been renewed long before.
+const unrenewed = 10 * time.Minute
+
+// CheckSubscriptions looks at what the sources were asked to call us for. unsubscribed are the sources that should be asked and are
+// not, with why.
+func CheckSubscriptions(all []Subscription, unsubscribed map[string]string, now time.Time) (out []Finding) {
+	for _, source := range slices.Sorted(maps.Keys(unsubscribed)) {
+		out = append(out, Finding{"subscriptions", source, Problem, "it is never asked to call us: " + unsubscribed[source], "give the source public_url and a secret, in the configuration file (secrets of sources that are made at run time do not leave the verifier); until then only polls find its changes"})
+	}
+	alive := 0
+	for _, s := range all {
+		if f := subscriptionOf(s, now); f.Status != OK {
+			out = append(out, f)
+			continue
+		}
+		alive++
+	}
+	if len(out) == 0 {
+		out = append(out, Finding{Check: "subscriptions", Status: OK, Message: fmt.Sprintf("%d are alive, and renewed by themselves", alive)})
+	}
+	return out
+}
+
+func subscriptionOf(s Subscription, now time.Time) Finding {
+	const (
+		grant = "look whether the connector's credentials may subscribe, and whether the provider reaches public_url; it is tried again every five minutes, and what was missed is polled then"
+		held  = "no reconciler takes care of it: see whether one runs, and held_by in /v1/sources"
+	)
+	f := Finding{Check: "subscriptions", Subject: s.Source, Status: Problem, Advice: grant}
+	ends := s.ExpiresAt.UTC().Format(time.DateTime) + " UTC"
+	switch {
+	case s.Error != "" && s.MadeAt.IsZero():
+		f.Message = fmt.Sprintf("the source was never got to call us for %s: %s", s.Resource, s.Error)
+	case s.Error != "" && s.ExpiresAt.IsZero():
+		f.Message = fmt.Sprintf("the source has lost our subscription to %s, and it cannot be made anew: %s", s.Resource, s.Error)
+	case !s.ExpiresAt.IsZero() && !s.ExpiresAt.After(now):
+		f.Message = fmt.Sprintf("the subscription to %s ended at %s", s.Resource, ends)
+		if s.Error == "" {
+			f.Advice = held
+		} else {
+			f.Message += ": " + s.Error
+		}
+	case s.Error != "":
+		f.Status, f.Message = Warning, fmt.Sprintf("the subscription to %s ends at %s and cannot be renewed: %s", s.Resource, ends, s.Error)
+	case !s.ExpiresAt.IsZero() && s.ExpiresAt.Sub(now) < unrenewed:
+		f.Status, f.Message, f.Advice = Warning, fmt.Sprintf("the subscription to %s ends at %s and was not renewed", s.Resource, ends), held
+	default:
+		f.Status, f.Advice = OK, ""
+	}
+	return f
 }
 
 const (

@@ -106,6 +106,34 @@ hookmesh_kafka_lag broken
 	}
 }
 
+func TestSubscriptionsThatDoNotCallAreTold(t *testing.T) {
+	in := now.Add
+	for name, tt := range map[string]struct {
+		s            doctor.Subscription
+		want         doctor.Status
+		says, advice string
+	}{
+		"alive":                      {doctor.Subscription{MadeAt: in(-time.Hour), ExpiresAt: in(time.Hour)}, doctor.OK, "1 are alive", ""},
+		"without an end":             {doctor.Subscription{MadeAt: in(-time.Hour)}, doctor.OK, "1 are alive", ""},
+		"never made":                 {doctor.Subscription{Error: "HTTP 403"}, doctor.Problem, "never got to call us for feed: HTTP 403", "credentials"},
+		"lost":                       {doctor.Subscription{Error: "HTTP 500", MadeAt: in(-time.Hour)}, doctor.Problem, "has lost", "every five minutes"},
+		"it cannot be renewed":       {doctor.Subscription{Error: "HTTP 500", MadeAt: in(-time.Hour), ExpiresAt: in(time.Hour)}, doctor.Warning, "cannot be renewed: HTTP 500", "credentials"},
+		"it ended":                   {doctor.Subscription{Error: "HTTP 500", MadeAt: in(-3 * time.Hour), ExpiresAt: in(-time.Hour)}, doctor.Problem, "ended at", "credentials"},
+		"it ended and nobody looked": {doctor.Subscription{MadeAt: in(-3 * time.Hour), ExpiresAt: in(-time.Hour)}, doctor.Problem, "ended at", "no reconciler"},
+		"nobody renews it":           {doctor.Subscription{MadeAt: in(-3 * time.Hour), ExpiresAt: in(time.Minute)}, doctor.Warning, "was not renewed", "no reconciler"},
+	} {
+		tt.s.Source, tt.s.Resource = "drive", "feed"
+		got := doctor.CheckSubscriptions([]doctor.Subscription{tt.s}, nil, now)
+		if len(got) != 1 || got[0].Status != tt.want || !strings.Contains(got[0].Message, tt.says) || !strings.Contains(got[0].Advice, tt.advice) || (tt.want != doctor.OK) != (got[0].Advice != "") {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+	got := doctor.CheckSubscriptions(nil, map[string]string{"b": "it has no public_url", "a": "it has no secret"}, now)
+	if len(got) != 2 || got[0].Subject != "a" || got[1].Status != doctor.Problem || !strings.Contains(got[1].Message, "it has no public_url") {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestAPublicURLIsCalledAsAProviderCallsIt(t *testing.T) {
 	answer := func(status int, body string) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

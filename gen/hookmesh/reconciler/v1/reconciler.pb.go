@@ -441,6 +441,8 @@ type SourceStatus struct {
 	Silent bool `protobuf:"varint,11,opt,name=silent,proto3" json:"silent,omitempty"`
 	// What the source was asked to call us for, if it has to be asked.
 	Subscriptions []*SubscriptionStatus `protobuf:"bytes,12,rep,name=subscriptions,proto3" json:"subscriptions,omitempty"`
+	// Why the source is not asked to call us although it has to be; empty: it is, or need not be.
+	Unsubscribed  string `protobuf:"bytes,13,opt,name=unsubscribed,proto3" json:"unsubscribed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -559,6 +561,13 @@ func (x *SourceStatus) GetSubscriptions() []*SubscriptionStatus {
 	return nil
 }
 
+func (x *SourceStatus) GetUnsubscribed() string {
+	if x != nil {
+		return x.Unsubscribed
+	}
+	return ""
+}
+
 // SubscriptionStatus is a source's promise to call us.
 type SubscriptionStatus struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -567,7 +576,9 @@ type SubscriptionStatus struct {
 	// When it ends, unless it is renewed before; absent: never, or there is none because of the error.
 	ExpiresAt *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
 	// Error of the last try to make or renew it; empty if it went well.
-	Error         string `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
+	Error string `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
+	// When it was made or renewed last; absent: never. One that was made, does not end and has an error was lost.
+	MadeAt        *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=made_at,json=madeAt,proto3" json:"made_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -621,6 +632,13 @@ func (x *SubscriptionStatus) GetError() string {
 		return x.Error
 	}
 	return ""
+}
+
+func (x *SubscriptionStatus) GetMadeAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.MadeAt
+	}
+	return nil
 }
 
 // ListSourcesResponse holds the list.
@@ -2179,7 +2197,7 @@ const file_hookmesh_reconciler_v1_reconciler_proto_rawDesc = "" +
 	"\x12PollSourceResponse\x12\x16\n" +
 	"\x06listed\x18\x01 \x01(\x03R\x06listed\x12\x1a\n" +
 	"\bproduced\x18\x02 \x01(\x03R\bproduced\"\x14\n" +
-	"\x12ListSourcesRequest\"\xec\x03\n" +
+	"\x12ListSourcesRequest\"\x90\x04\n" +
 	"\fSourceStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06preset\x18\x02 \x01(\tR\x06preset\x127\n" +
@@ -2196,12 +2214,14 @@ const file_hookmesh_reconciler_v1_reconciler_proto_rawDesc = "" +
 	"\x11expected_webhooks\x18\n" +
 	" \x01(\x01R\x10expectedWebhooks\x12\x16\n" +
 	"\x06silent\x18\v \x01(\bR\x06silent\x12P\n" +
-	"\rsubscriptions\x18\f \x03(\v2*.hookmesh.reconciler.v1.SubscriptionStatusR\rsubscriptions\"\x81\x01\n" +
+	"\rsubscriptions\x18\f \x03(\v2*.hookmesh.reconciler.v1.SubscriptionStatusR\rsubscriptions\x12\"\n" +
+	"\funsubscribed\x18\r \x01(\tR\funsubscribed\"\xb6\x01\n" +
 	"\x12SubscriptionStatus\x12\x1a\n" +
 	"\bresource\x18\x01 \x01(\tR\bresource\x129\n" +
 	"\n" +
 	"expires_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x12\x14\n" +
-	"\x05error\x18\x03 \x01(\tR\x05error\"U\n" +
+	"\x05error\x18\x03 \x01(\tR\x05error\x123\n" +
+	"\amade_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x06madeAt\"U\n" +
 	"\x13ListSourcesResponse\x12>\n" +
 	"\asources\x18\x01 \x03(\v2$.hookmesh.reconciler.v1.SourceStatusR\asources\"\xba\x01\n" +
 	"\x16ListDeadLettersRequest\x12\x16\n" +
@@ -2405,57 +2425,58 @@ var file_hookmesh_reconciler_v1_reconciler_proto_depIdxs = []int32{
 	32, // 2: hookmesh.reconciler.v1.SourceStatus.heard_at:type_name -> google.protobuf.Timestamp
 	8,  // 3: hookmesh.reconciler.v1.SourceStatus.subscriptions:type_name -> hookmesh.reconciler.v1.SubscriptionStatus
 	32, // 4: hookmesh.reconciler.v1.SubscriptionStatus.expires_at:type_name -> google.protobuf.Timestamp
-	7,  // 5: hookmesh.reconciler.v1.ListSourcesResponse.sources:type_name -> hookmesh.reconciler.v1.SourceStatus
-	11, // 6: hookmesh.reconciler.v1.ListDeadLettersRequest.filter:type_name -> hookmesh.reconciler.v1.DeadLetterFilter
-	0,  // 7: hookmesh.reconciler.v1.DeadLetterFilter.state:type_name -> hookmesh.reconciler.v1.DeadLetterState
-	32, // 8: hookmesh.reconciler.v1.DeadLetterFilter.failed_after:type_name -> google.protobuf.Timestamp
-	32, // 9: hookmesh.reconciler.v1.DeadLetterFilter.failed_before:type_name -> google.protobuf.Timestamp
-	0,  // 10: hookmesh.reconciler.v1.DeadLetterStatus.state:type_name -> hookmesh.reconciler.v1.DeadLetterState
-	32, // 11: hookmesh.reconciler.v1.DeadLetterStatus.resolved_at:type_name -> google.protobuf.Timestamp
-	33, // 12: hookmesh.reconciler.v1.ListDeadLettersResponse.dead_letters:type_name -> hookmesh.event.v1.DeadLetter
-	12, // 13: hookmesh.reconciler.v1.ListDeadLettersResponse.statuses:type_name -> hookmesh.reconciler.v1.DeadLetterStatus
-	33, // 14: hookmesh.reconciler.v1.GetDeadLetterResponse.dead_letter:type_name -> hookmesh.event.v1.DeadLetter
-	12, // 15: hookmesh.reconciler.v1.GetDeadLetterResponse.status:type_name -> hookmesh.reconciler.v1.DeadLetterStatus
-	11, // 16: hookmesh.reconciler.v1.ReplayDeadLettersRequest.filter:type_name -> hookmesh.reconciler.v1.DeadLetterFilter
-	1,  // 17: hookmesh.reconciler.v1.ReplayResult.action:type_name -> hookmesh.reconciler.v1.ReplayAction
-	17, // 18: hookmesh.reconciler.v1.ReplayDeadLettersResponse.results:type_name -> hookmesh.reconciler.v1.ReplayResult
-	11, // 19: hookmesh.reconciler.v1.DiscardDeadLettersRequest.filter:type_name -> hookmesh.reconciler.v1.DeadLetterFilter
-	26, // 20: hookmesh.reconciler.v1.SweepSourceResponse.report:type_name -> hookmesh.reconciler.v1.DriftReport
-	26, // 21: hookmesh.reconciler.v1.ListDriftResponse.reports:type_name -> hookmesh.reconciler.v1.DriftReport
-	2,  // 22: hookmesh.reconciler.v1.DriftSample.kind:type_name -> hookmesh.reconciler.v1.DriftKind
-	32, // 23: hookmesh.reconciler.v1.DriftReport.started_at:type_name -> google.protobuf.Timestamp
-	32, // 24: hookmesh.reconciler.v1.DriftReport.finished_at:type_name -> google.protobuf.Timestamp
-	25, // 25: hookmesh.reconciler.v1.DriftReport.samples:type_name -> hookmesh.reconciler.v1.DriftSample
-	31, // 26: hookmesh.reconciler.v1.StartBackfillResponse.backfill:type_name -> hookmesh.reconciler.v1.Backfill
-	31, // 27: hookmesh.reconciler.v1.GetBackfillResponse.backfill:type_name -> hookmesh.reconciler.v1.Backfill
-	3,  // 28: hookmesh.reconciler.v1.Backfill.state:type_name -> hookmesh.reconciler.v1.BackfillState
-	32, // 29: hookmesh.reconciler.v1.Backfill.started_at:type_name -> google.protobuf.Timestamp
-	32, // 30: hookmesh.reconciler.v1.Backfill.moved_at:type_name -> google.protobuf.Timestamp
-	4,  // 31: hookmesh.reconciler.v1.ReconcilerService.PollSource:input_type -> hookmesh.reconciler.v1.PollSourceRequest
-	6,  // 32: hookmesh.reconciler.v1.ReconcilerService.ListSources:input_type -> hookmesh.reconciler.v1.ListSourcesRequest
-	21, // 33: hookmesh.reconciler.v1.ReconcilerService.SweepSource:input_type -> hookmesh.reconciler.v1.SweepSourceRequest
-	23, // 34: hookmesh.reconciler.v1.ReconcilerService.ListDrift:input_type -> hookmesh.reconciler.v1.ListDriftRequest
-	27, // 35: hookmesh.reconciler.v1.ReconcilerService.StartBackfill:input_type -> hookmesh.reconciler.v1.StartBackfillRequest
-	29, // 36: hookmesh.reconciler.v1.ReconcilerService.GetBackfill:input_type -> hookmesh.reconciler.v1.GetBackfillRequest
-	10, // 37: hookmesh.reconciler.v1.ReconcilerService.ListDeadLetters:input_type -> hookmesh.reconciler.v1.ListDeadLettersRequest
-	14, // 38: hookmesh.reconciler.v1.ReconcilerService.GetDeadLetter:input_type -> hookmesh.reconciler.v1.GetDeadLetterRequest
-	16, // 39: hookmesh.reconciler.v1.ReconcilerService.ReplayDeadLetters:input_type -> hookmesh.reconciler.v1.ReplayDeadLettersRequest
-	19, // 40: hookmesh.reconciler.v1.ReconcilerService.DiscardDeadLetters:input_type -> hookmesh.reconciler.v1.DiscardDeadLettersRequest
-	5,  // 41: hookmesh.reconciler.v1.ReconcilerService.PollSource:output_type -> hookmesh.reconciler.v1.PollSourceResponse
-	9,  // 42: hookmesh.reconciler.v1.ReconcilerService.ListSources:output_type -> hookmesh.reconciler.v1.ListSourcesResponse
-	22, // 43: hookmesh.reconciler.v1.ReconcilerService.SweepSource:output_type -> hookmesh.reconciler.v1.SweepSourceResponse
-	24, // 44: hookmesh.reconciler.v1.ReconcilerService.ListDrift:output_type -> hookmesh.reconciler.v1.ListDriftResponse
-	28, // 45: hookmesh.reconciler.v1.ReconcilerService.StartBackfill:output_type -> hookmesh.reconciler.v1.StartBackfillResponse
-	30, // 46: hookmesh.reconciler.v1.ReconcilerService.GetBackfill:output_type -> hookmesh.reconciler.v1.GetBackfillResponse
-	13, // 47: hookmesh.reconciler.v1.ReconcilerService.ListDeadLetters:output_type -> hookmesh.reconciler.v1.ListDeadLettersResponse
-	15, // 48: hookmesh.reconciler.v1.ReconcilerService.GetDeadLetter:output_type -> hookmesh.reconciler.v1.GetDeadLetterResponse
-	18, // 49: hookmesh.reconciler.v1.ReconcilerService.ReplayDeadLetters:output_type -> hookmesh.reconciler.v1.ReplayDeadLettersResponse
-	20, // 50: hookmesh.reconciler.v1.ReconcilerService.DiscardDeadLetters:output_type -> hookmesh.reconciler.v1.DiscardDeadLettersResponse
-	41, // [41:51] is the sub-list for method output_type
-	31, // [31:41] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	32, // 5: hookmesh.reconciler.v1.SubscriptionStatus.made_at:type_name -> google.protobuf.Timestamp
+	7,  // 6: hookmesh.reconciler.v1.ListSourcesResponse.sources:type_name -> hookmesh.reconciler.v1.SourceStatus
+	11, // 7: hookmesh.reconciler.v1.ListDeadLettersRequest.filter:type_name -> hookmesh.reconciler.v1.DeadLetterFilter
+	0,  // 8: hookmesh.reconciler.v1.DeadLetterFilter.state:type_name -> hookmesh.reconciler.v1.DeadLetterState
+	32, // 9: hookmesh.reconciler.v1.DeadLetterFilter.failed_after:type_name -> google.protobuf.Timestamp
+	32, // 10: hookmesh.reconciler.v1.DeadLetterFilter.failed_before:type_name -> google.protobuf.Timestamp
+	0,  // 11: hookmesh.reconciler.v1.DeadLetterStatus.state:type_name -> hookmesh.reconciler.v1.DeadLetterState
+	32, // 12: hookmesh.reconciler.v1.DeadLetterStatus.resolved_at:type_name -> google.protobuf.Timestamp
+	33, // 13: hookmesh.reconciler.v1.ListDeadLettersResponse.dead_letters:type_name -> hookmesh.event.v1.DeadLetter
+	12, // 14: hookmesh.reconciler.v1.ListDeadLettersResponse.statuses:type_name -> hookmesh.reconciler.v1.DeadLetterStatus
+	33, // 15: hookmesh.reconciler.v1.GetDeadLetterResponse.dead_letter:type_name -> hookmesh.event.v1.DeadLetter
+	12, // 16: hookmesh.reconciler.v1.GetDeadLetterResponse.status:type_name -> hookmesh.reconciler.v1.DeadLetterStatus
+	11, // 17: hookmesh.reconciler.v1.ReplayDeadLettersRequest.filter:type_name -> hookmesh.reconciler.v1.DeadLetterFilter
+	1,  // 18: hookmesh.reconciler.v1.ReplayResult.action:type_name -> hookmesh.reconciler.v1.ReplayAction
+	17, // 19: hookmesh.reconciler.v1.ReplayDeadLettersResponse.results:type_name -> hookmesh.reconciler.v1.ReplayResult
+	11, // 20: hookmesh.reconciler.v1.DiscardDeadLettersRequest.filter:type_name -> hookmesh.reconciler.v1.DeadLetterFilter
+	26, // 21: hookmesh.reconciler.v1.SweepSourceResponse.report:type_name -> hookmesh.reconciler.v1.DriftReport
+	26, // 22: hookmesh.reconciler.v1.ListDriftResponse.reports:type_name -> hookmesh.reconciler.v1.DriftReport
+	2,  // 23: hookmesh.reconciler.v1.DriftSample.kind:type_name -> hookmesh.reconciler.v1.DriftKind
+	32, // 24: hookmesh.reconciler.v1.DriftReport.started_at:type_name -> google.protobuf.Timestamp
+	32, // 25: hookmesh.reconciler.v1.DriftReport.finished_at:type_name -> google.protobuf.Timestamp
+	25, // 26: hookmesh.reconciler.v1.DriftReport.samples:type_name -> hookmesh.reconciler.v1.DriftSample
+	31, // 27: hookmesh.reconciler.v1.StartBackfillResponse.backfill:type_name -> hookmesh.reconciler.v1.Backfill
+	31, // 28: hookmesh.reconciler.v1.GetBackfillResponse.backfill:type_name -> hookmesh.reconciler.v1.Backfill
+	3,  // 29: hookmesh.reconciler.v1.Backfill.state:type_name -> hookmesh.reconciler.v1.BackfillState
+	32, // 30: hookmesh.reconciler.v1.Backfill.started_at:type_name -> google.protobuf.Timestamp
+	32, // 31: hookmesh.reconciler.v1.Backfill.moved_at:type_name -> google.protobuf.Timestamp
+	4,  // 32: hookmesh.reconciler.v1.ReconcilerService.PollSource:input_type -> hookmesh.reconciler.v1.PollSourceRequest
+	6,  // 33: hookmesh.reconciler.v1.ReconcilerService.ListSources:input_type -> hookmesh.reconciler.v1.ListSourcesRequest
+	21, // 34: hookmesh.reconciler.v1.ReconcilerService.SweepSource:input_type -> hookmesh.reconciler.v1.SweepSourceRequest
+	23, // 35: hookmesh.reconciler.v1.ReconcilerService.ListDrift:input_type -> hookmesh.reconciler.v1.ListDriftRequest
+	27, // 36: hookmesh.reconciler.v1.ReconcilerService.StartBackfill:input_type -> hookmesh.reconciler.v1.StartBackfillRequest
+	29, // 37: hookmesh.reconciler.v1.ReconcilerService.GetBackfill:input_type -> hookmesh.reconciler.v1.GetBackfillRequest
+	10, // 38: hookmesh.reconciler.v1.ReconcilerService.ListDeadLetters:input_type -> hookmesh.reconciler.v1.ListDeadLettersRequest
+	14, // 39: hookmesh.reconciler.v1.ReconcilerService.GetDeadLetter:input_type -> hookmesh.reconciler.v1.GetDeadLetterRequest
+	16, // 40: hookmesh.reconciler.v1.ReconcilerService.ReplayDeadLetters:input_type -> hookmesh.reconciler.v1.ReplayDeadLettersRequest
+	19, // 41: hookmesh.reconciler.v1.ReconcilerService.DiscardDeadLetters:input_type -> hookmesh.reconciler.v1.DiscardDeadLettersRequest
+	5,  // 42: hookmesh.reconciler.v1.ReconcilerService.PollSource:output_type -> hookmesh.reconciler.v1.PollSourceResponse
+	9,  // 43: hookmesh.reconciler.v1.ReconcilerService.ListSources:output_type -> hookmesh.reconciler.v1.ListSourcesResponse
+	22, // 44: hookmesh.reconciler.v1.ReconcilerService.SweepSource:output_type -> hookmesh.reconciler.v1.SweepSourceResponse
+	24, // 45: hookmesh.reconciler.v1.ReconcilerService.ListDrift:output_type -> hookmesh.reconciler.v1.ListDriftResponse
+	28, // 46: hookmesh.reconciler.v1.ReconcilerService.StartBackfill:output_type -> hookmesh.reconciler.v1.StartBackfillResponse
+	30, // 47: hookmesh.reconciler.v1.ReconcilerService.GetBackfill:output_type -> hookmesh.reconciler.v1.GetBackfillResponse
+	13, // 48: hookmesh.reconciler.v1.ReconcilerService.ListDeadLetters:output_type -> hookmesh.reconciler.v1.ListDeadLettersResponse
+	15, // 49: hookmesh.reconciler.v1.ReconcilerService.GetDeadLetter:output_type -> hookmesh.reconciler.v1.GetDeadLetterResponse
+	18, // 50: hookmesh.reconciler.v1.ReconcilerService.ReplayDeadLetters:output_type -> hookmesh.reconciler.v1.ReplayDeadLettersResponse
+	20, // 51: hookmesh.reconciler.v1.ReconcilerService.DiscardDeadLetters:output_type -> hookmesh.reconciler.v1.DiscardDeadLettersResponse
+	42, // [42:52] is the sub-list for method output_type
+	32, // [32:42] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_hookmesh_reconciler_v1_reconciler_proto_init() }
