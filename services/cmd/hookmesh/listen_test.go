@@ -94,7 +94,7 @@ func TestDoctorSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 		case "/v1/clocks":
 			_, _ = io.WriteString(w, `{"ours":true,"offset":"600s","voices":3}`)
 		case "/v1/sources":
-			_, _ = io.WriteString(w, `{"sources":[{"name":"docs","error":"HTTP 401"},{"name":"drive","subscriptions":[{"resource":"feed","error":"HTTP 403"}]},{"name":"graph","unsubscribed":"it has no public_url"}]}`)
+			_, _ = io.WriteString(w, `{"sources":[{"name":"docs","error":"HTTP 401"},{"name":"drive","subscriptions":[{"resource":"feed","error":"HTTP 403"}]}]}`)
 		case "/metrics":
 			_, _ = io.WriteString(w, "hookmesh_kafka_lag{group=\"g\",partition=\"0\",topic=\"t\"} 3\n")
 		case "/readyz":
