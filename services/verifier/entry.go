@@ -13,14 +13,22 @@ type entry struct {
 	*source
 	// ids name the secrets, in their order.
 	ids []string
-	// used is when each secret last proved a delivery, in Unix seconds, exact to useInterval; 0: never.
-	used []atomic.Int64
+	// proofs are what is kept of what each secret proves.
+	proofs []proofs
 	// clock is what is known of the source's clock.
 	clock *clock
 }
 
+// proofs is what is kept of the deliveries that a secret proves. It is on every request's path, so it is in one place.
+type proofs struct {
+	// used is when it last proved one, in Unix seconds, exact to useInterval; 0: never.
+	used atomic.Int64
+	// counted is what accepted ones are counted by; nil: there was none.
+	counted atomic.Pointer[counted]
+}
+
 func newEntry(src *source, ids []string) *entry {
-	return &entry{source: src, ids: ids, used: make([]atomic.Int64, len(src.cfg.Secrets)), clock: &clock{}}
+	return &entry{source: src, ids: ids, proofs: make([]proofs, len(src.cfg.Secrets)), clock: &clock{}}
 }
 
 // secrets are the source's secrets.
@@ -32,7 +40,7 @@ func (e *entry) inherit(old *entry) {
 	for i, id := range e.ids {
 		for j, known := range old.ids {
 			if id == known {
-				e.used[i].Store(old.used[j].Load())
+				e.proofs[i].used.Store(old.proofs[j].used.Load())
 			}
 		}
 	}
@@ -40,8 +48,8 @@ func (e *entry) inherit(old *entry) {
 
 // uses notes that a secret proved a delivery. Once in a while is enough: this is on every request's path.
 func (e *entry) uses(secret int, now time.Time) {
-	if secret >= 0 && secret < len(e.used) && now.Unix()-e.used[secret].Load() >= int64(useInterval/time.Second) {
-		e.used[secret].Store(now.Unix())
+	if secret >= 0 && secret < len(e.proofs) && now.Unix()-e.proofs[secret].used.Load() >= int64(useInterval/time.Second) {
+		e.proofs[secret].used.Store(now.Unix())
 	}
 }
 

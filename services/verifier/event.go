@@ -39,11 +39,11 @@ type made struct {
 func (s *source) event(req *verifierv1.VerifyRequest, r *preset.Request, ev *preset.Event, proof preset.Proof) *eventv1.Event {
 	m := &made{hash: ev.Hash, sequence: ev.Sequence}
 	out := &m.event
-	out.Source, out.DocumentId, out.Action, out.IdempotencyKey = s.cfg.Name, ev.DocumentID, actions[ev.Action], ev.IdempotencyKey
+	out.Source, out.DocumentId, out.Action, out.IdempotencyKey = s.name, ev.DocumentID, actions[ev.Action], ev.IdempotencyKey
 	out.Containers, out.Version, out.Ordering = ev.Containers, ev.Version, orderings[ev.Ordering]
 	out.ReceivedAt, out.Origin, out.Preset = req.GetReceivedAt(), eventv1.Origin_ORIGIN_WEBHOOK, s.preset.Name
 	out.SecretIndex, out.Assurance, out.ContentType = int32(max(proof.Secret, 0)), assurances[proof.Assurance], r.ContentType()
-	out.DedupeTtlSeconds, out.GapTimeoutMs = int64(s.cfg.Dedupe.TTL.Seconds()), s.cfg.Ordering.GapTimeout.Milliseconds()
+	out.DedupeTtlSeconds, out.GapTimeoutMs = s.dedupeTTL, s.gapTimeout
 	if ev.Hashed {
 		out.ContentHash = m.hash[:]
 	}

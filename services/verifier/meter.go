@@ -35,17 +35,40 @@ func newMeters(tel telemetry.Telemetry) (*meters, error) {
 	return m, errors.Join(err1, err2)
 }
 
-// count counts a verdict on a delivery of a source. secretID names the secret that matched; it may be empty.
-func (m *meters) count(ctx context.Context, source string, res *verifierv1.VerifyResponse, secretID string) {
-	verdict := res.GetVerdict()
-	m.verdicts.Add(ctx, 1, m.options(countedBy{source: source, code: res.GetCode(), secret: -1}, func() []attribute.KeyValue {
-		return []attribute.KeyValue{attribute.String("source", source), attribute.String("verdict", verdictName(verdict)), attribute.String("code", res.GetCode())}
-	})...)
-	if i := res.GetSecretIndex(); i >= 0 {
-		m.secrets.Add(ctx, 1, m.options(countedBy{source: source, secret: i, secretID: secretID}, func() []attribute.KeyValue {
-			return []attribute.KeyValue{attribute.String("source", source), attribute.Int("secret", int(i)), attribute.String("secret_id", secretID)}
-		})...)
+// counted is what an accepted delivery is counted by.
+type counted struct{ verdict, secret []metric.AddOption }
+
+// count counts a verdict on a delivery of a source.
+func (m *meters) count(ctx context.Context, e *entry, res *verifierv1.VerifyResponse) {
+	i := int(res.GetSecretIndex())
+	proven := i >= 0 && i < len(e.proofs)
+	if proven && res.GetVerdict() == verifierv1.Verdict_VERDICT_ACCEPTED {
+		c := e.proofs[i].counted.Load()
+		if c == nil {
+			c = &counted{m.byVerdict(e, res), m.bySecret(e, i)}
+			e.proofs[i].counted.Store(c)
+		}
+		m.verdicts.Add(ctx, 1, c.verdict...)
+		m.secrets.Add(ctx, 1, c.secret...)
+		return
 	}
+	m.verdicts.Add(ctx, 1, m.byVerdict(e, res)...)
+	if i >= 0 {
+		m.secrets.Add(ctx, 1, m.bySecret(e, i)...)
+	}
+}
+
+func (m *meters) byVerdict(e *entry, res *verifierv1.VerifyResponse) []metric.AddOption {
+	return m.options(countedBy{source: e.name, code: res.GetCode(), secret: -1}, func() []attribute.KeyValue {
+		return []attribute.KeyValue{attribute.String("source", e.name), attribute.String("verdict", verdictName(res.GetVerdict())), attribute.String("code", res.GetCode())}
+	})
+}
+
+func (m *meters) bySecret(e *entry, i int) []metric.AddOption {
+	id := e.secretID(i)
+	return m.options(countedBy{source: e.name, secret: int32(i), secretID: id}, func() []attribute.KeyValue {
+		return []attribute.KeyValue{attribute.String("source", e.name), attribute.Int("secret", i), attribute.String("secret_id", id)}
+	})
 }
 
 func (m *meters) options(by countedBy, attributes func() []attribute.KeyValue) []metric.AddOption {

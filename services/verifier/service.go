@@ -121,9 +121,8 @@ func (s *Service) one(ctx context.Context, req *verifierv1.VerifyRequest) *verif
 	if captured != "" {
 		res = s.capture(ctx, src.cfg.Name, captured, res)
 	}
-	i := int(res.GetSecretIndex())
-	src.uses(i, now)
-	s.meters.count(ctx, src.cfg.Name, res, src.secretID(i))
+	src.uses(int(res.GetSecretIndex()), now)
+	s.meters.count(ctx, src, res)
 	return res
 }
 

@@ -333,7 +333,7 @@ func (s *Sources) noteUses(ctx context.Context) error {
 	var uses []Use
 	s.deps.Verifier.each(func(name string, e *entry) {
 		for i, id := range e.ids {
-			if at := e.used[i].Load(); at != 0 {
+			if at := e.proofs[i].used.Load(); at != 0 {
 				uses = append(uses, Use{Source: name, Secret: id, At: time.Unix(at, 0)})
 			}
 		}

@@ -19,13 +19,16 @@ import (
 
 // source is a configured source, ready to judge.
 type source struct {
-	cfg    config.Source
-	preset *preset.Compiled
-	keys   *preset.Keys
-	// accepted[i] is the reason of an acceptance by secret i.
-	accepted []string
+	// What each delivery needs comes first and close together: with many sources most are not in the processor's cache.
+	name, publicURL string
+	preset          *preset.Compiled
+	keys            *preset.Keys
+	// dedupeTTL is in seconds, gapTimeout in milliseconds.
+	dedupeTTL, gapTimeout int64
+	unsigned              bool
 	// fetches says that a document's content can be fetched from the source.
 	fetches bool
+	cfg     *config.Source
 }
 
 // compileSource checks a source's configuration. All that is wrong is reported at once, without secrets.
@@ -40,7 +43,10 @@ func compileSource(s config.Source, all *presets.Set) (*source, error) {
 		fail(err)
 		return nil, errors.Join(errs...)
 	}
-	out := &source{cfg: s, preset: c, fetches: s.Content.Fetch != "" || s.Connector.Type != ""}
+	out := &source{
+		name: s.Name, publicURL: s.PublicURL, preset: c, dedupeTTL: int64(s.Dedupe.TTL.Seconds()), gapTimeout: s.Ordering.GapTimeout.Milliseconds(),
+		unsigned: s.Unsigned, fetches: s.Content.Fetch != "" || s.Connector.Type != "", cfg: &s,
+	}
 	var secrets []preset.Secret
 	for i, secret := range s.Secrets {
 		made := preset.Secret{Value: secret.Value, NotAfter: secret.NotAfter, Kind: secret.Kind, For: secret.For}
@@ -48,7 +54,6 @@ func compileSource(s config.Source, all *presets.Set) (*source, error) {
 			fail(fmt.Errorf("secrets[%d]: %w", i, err))
 		}
 		secrets = append(secrets, made)
-		out.accepted = append(out.accepted, fmt.Sprintf("authentic by secret %d", i))
 	}
 	if len(s.Secrets) == 0 && !s.Unsigned && !c.Captures() {
 		fail(errors.New("it has no secrets, so that nothing could be proven authentic; say `unsigned: true` if that is meant"))
@@ -75,7 +80,7 @@ var judgements = sync.Pool{New: func() any { return &judgement{} }}
 
 // signedURL is the URL that signatures cover: the source's public one with the query of the request, else the request's.
 func (s *source) signedURL(target string) string {
-	public := s.cfg.PublicURL
+	public := s.publicURL
 	if public == "" {
 		return target
 	}
@@ -104,7 +109,7 @@ func (s *source) decide(req *verifierv1.VerifyRequest, now time.Time, skipFreshn
 	r.Reset(s.preset, req.GetMethod(), s.signedURL(req.GetUrl()), req.GetHeaders(), req.GetBody())
 	r.Target(req.GetUrl())
 	res = &verifierv1.VerifyResponse{SecretIndex: -1, Preset: s.preset.Name, RedactedHeaders: s.preset.RedactedHeaders(), RedactedParameters: s.preset.RedactedParameters()}
-	proof, refusal := s.preset.Authenticate(r, s.keys, preset.Options{Now: now, SkipFreshness: skipFreshness, Unsigned: s.cfg.Unsigned})
+	proof, refusal := s.preset.Authenticate(r, s.keys, preset.Options{Now: now, SkipFreshness: skipFreshness, Unsigned: s.unsigned})
 	sent = proof.SentAt
 	if refusal != nil {
 		sent = refusal.SentAt
@@ -171,11 +176,22 @@ func (s *source) reread(req *verifierv1.VerifyRequest, assurance eventv1.Assuran
 
 // reason says why a delivery is accepted.
 func (s *source) reason(proof preset.Proof) string {
-	if proof.Secret >= 0 && proof.Secret < len(s.accepted) {
-		return s.accepted[proof.Secret]
+	switch {
+	case proof.Secret < 0:
+		return "nothing proves it, which the source allows"
+	case proof.Secret < len(bySecret):
+		return bySecret[proof.Secret]
 	}
-	return "nothing proves it, which the source allows"
+	return fmt.Sprintf("authentic by secret %d", proof.Secret)
 }
+
+// bySecret are the reasons of the usual acceptances.
+var bySecret = func() (reasons [16]string) {
+	for i := range reasons {
+		reasons[i] = fmt.Sprintf("authentic by secret %d", i)
+	}
+	return reasons
+}()
 
 // owe adds what the delivery says is to be fetched.
 func (s *source) owe(req *verifierv1.VerifyRequest, res *verifierv1.VerifyResponse, m *preset.Meaning) {
@@ -184,7 +200,7 @@ func (s *source) owe(req *verifierv1.VerifyRequest, res *verifierv1.VerifyRespon
 		if d.Resync {
 			reason = "RESYNC"
 		}
-		res.Debts = append(res.Debts, &eventv1.Debt{Source: s.cfg.Name, DocumentId: d.DocumentID, Reason: reason, IncurredAt: req.GetReceivedAt()})
+		res.Debts = append(res.Debts, &eventv1.Debt{Source: s.name, DocumentId: d.DocumentID, Reason: reason, IncurredAt: req.GetReceivedAt()})
 	}
 }
 

@@ -78,7 +78,7 @@ func (c *Compiled) Authenticate(r *Request, keys *Keys, o Options) (Proof, *Refu
 		if v.Algorithm == "none" && !o.Unsigned || v.when.Defined() && !v.when.Bool(&r.in) {
 			continue
 		}
-		proof, refusal := v.authenticate(r, keys, keys.keys[i], o)
+		proof, refusal := v.authenticate(r, keys, keys.variant(i), o)
 		if refusal == nil {
 			return proof, nil
 		}
@@ -106,7 +106,7 @@ func (v *variant) authenticate(r *Request, keys *Keys, prepared []key, o Options
 	case "jwt":
 		return v.token(r, keys, prepared, o)
 	}
-	if !slices.ContainsFunc(prepared, func(k key) bool { return k.err == nil }) {
+	if !usable(prepared, keys) {
 		return Proof{}, v.mismatch(r, keys, -1, 0) // what it would look for is not what the source's sender sends
 	}
 	in := messageInput{Request: r}
@@ -138,6 +138,19 @@ func (v *variant) authenticate(r *Request, keys *Keys, prepared []key, o Options
 	return Proof{Secret: s, Assurance: v.Assurance, SentAt: at}, nil
 }
 
+// usable says whether one of the secrets can be a key. The one that matched last most likely can.
+func usable(prepared []key, keys *Keys) bool {
+	if last := int(keys.last.Load()); last < len(prepared) && prepared[last].err == nil {
+		return true
+	}
+	for i := range prepared {
+		if prepared[i].err == nil {
+			return true
+		}
+	}
+	return false
+}
+
 // match finds the secret that proves the delivery. The one that did so last is tried first.
 func (v *variant) match(r *Request, keys *Keys, prepared []key, o Options, proves func(*key) bool) (int, *Refusal) {
 	expired, tried := -1, 0
@@ -159,7 +172,7 @@ func (v *variant) match(r *Request, keys *Keys, prepared []key, o Options, prove
 		if !proves(k) {
 			continue
 		}
-		if end := keys.secrets[i].NotAfter; !end.IsZero() && o.Now.After(end) {
+		if !k.notAfter.IsZero() && o.Now.After(k.notAfter) {
 			expired = i
 			continue
 		}
@@ -201,7 +214,7 @@ func (v *variant) proves(r *Request, k *key, in *messageInput) bool {
 		body := r.message(&v.messages[i], in)
 		var proof []byte
 		switch {
-		case k.hmac != nil:
+		case k.hmac.defined():
 			r.digest = k.hmac.sum(r.digest[:0], body)
 			proof = r.digest
 		case v.hash != nil:

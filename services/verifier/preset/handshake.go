@@ -94,7 +94,7 @@ func (h *handshake) compute(r *Request, keys *Keys, prepared []key, now time.Tim
 	}
 	for i := range prepared {
 		k := &prepared[i]
-		if end := keys.secrets[i].NotAfter; k.err != nil || !end.IsZero() && now.After(end) {
+		if k.err != nil || !k.notAfter.IsZero() && now.After(k.notAfter) {
 			continue
 		}
 		sum := k.hmac.sum(nil, []byte(text))

@@ -6,6 +6,7 @@ import (
 	"crypto/sha512"
 	"crypto/subtle"
 	"encoding"
+	"fmt"
 	"hash"
 	"sync"
 )
@@ -48,20 +49,28 @@ var hashes = sync.OnceValue(func() hashFunctions {
 	}
 })
 
-// hmacKey is a key of HMAC (RFC 2104) with its two pads already hashed: what is left to do for a message is the message.
+// maxState is how long the longest written state of a hash function is, that of SHA-512.
+const maxState = 204
+
+// hmacKey is a key of HMAC (RFC 2104) with its two pads already hashed: what is left to do for a message is the message. The
+// states lie in the key itself: with many sources most keys are not in the processor's cache, and each pointer would be a wait.
 type hmacKey struct {
+	// function is nil if there is no key.
 	function     *hashFunction
-	inner, outer []byte
+	inner, outer int // lengths of the two states
+	states       [2 * maxState]byte
 }
 
-func newHMACKey(f *hashFunction, key []byte) (*hmacKey, error) {
+func (k *hmacKey) defined() bool { return k.function != nil }
+
+func newHMACKey(f *hashFunction, key []byte) (k hmacKey, err error) {
 	h := f.new()
 	block := make([]byte, h.BlockSize())
 	if len(key) > len(block) {
 		h.Write(key)
 		key = h.Sum(nil)
 	}
-	state := func(pad byte) ([]byte, error) {
+	state := func(pad byte, out []byte) (int, error) {
 		copy(block, key)
 		for i := range block {
 			b := byte(0)
@@ -72,28 +81,31 @@ func newHMACKey(f *hashFunction, key []byte) (*hmacKey, error) {
 		}
 		d, _ := f.new().(digester)
 		d.Write(block)
-		return d.AppendBinary(nil)
+		written, err := d.AppendBinary(out[:0])
+		if len(written) > len(out) {
+			return 0, fmt.Errorf("a hash state has %d bytes, at most %d are expected", len(written), len(out))
+		}
+		return len(written), err
 	}
-	inner, err := state(0x36)
-	if err != nil {
-		return nil, err
+	if k.inner, err = state(0x36, k.states[:maxState]); err != nil {
+		return hmacKey{}, err
 	}
-	outer, err := state(0x5c)
-	if err != nil {
-		return nil, err
+	if k.outer, err = state(0x5c, k.states[k.inner:]); err != nil {
+		return hmacKey{}, err
 	}
 	clear(block)
-	return &hmacKey{f, inner, outer}, nil
+	k.function = f
+	return k, nil
 }
 
 // sum appends the MAC of a message.
 func (k *hmacKey) sum(out, message []byte) []byte {
 	r, _ := k.function.pool.Get().(*running)
 	defer k.function.pool.Put(r)
-	_ = r.UnmarshalBinary(k.inner) // a state that the same function wrote is always read
+	_ = r.UnmarshalBinary(k.states[:k.inner]) // a state that the same function wrote is always read
 	_, _ = r.Write(message)
 	inner := r.Sum(r.inner[:0])
-	_ = r.UnmarshalBinary(k.outer)
+	_ = r.UnmarshalBinary(k.states[k.inner : k.inner+k.outer])
 	_, _ = r.Write(inner)
 	return r.Sum(out)
 }

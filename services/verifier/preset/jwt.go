@@ -76,7 +76,7 @@ func decodeToken(part string) (*jsonvalue.Doc, error) {
 func (k *key) signedToken(algorithm string, signed, signature []byte) bool {
 	switch public := k.public.(type) {
 	case nil:
-		return algorithm == "HS256" && k.hmac != nil && same(k.hmac.sum(nil, signed), signature)
+		return algorithm == "HS256" && k.hmac.defined() && same(k.hmac.sum(nil, signed), signature)
 	case *rsa.PublicKey:
 		return algorithm == "RS256" && verifyPublic("rsa-sha256", public, signed, signature)
 	case *ecdsa.PublicKey:

@@ -28,23 +28,31 @@ type Secret struct {
 
 // key is a secret made ready for one variant. It never changes.
 type key struct {
-	raw    []byte
-	hmac   *hmacKey
-	public crypto.PublicKey
+	err error
+	raw []byte
+	// notAfter is when the secret ends; zero: never.
+	notAfter time.Time
+	hmac     hmacKey
+	public   crypto.PublicKey
 	// only is what the secret is good for; empty: everything.
 	only string
-	err  error
 }
 
 // Keys are a source's secrets, prepared once for every variant of its preset.
 type Keys struct {
-	secrets []Secret
-	// keys[v][s] is secret s for variant v.
-	keys [][]key
-	// computes[h][s] is secret s for handshake h.
-	computes [][]key
 	// last is the secret that matched last. It is tried first, so that a source with several secrets costs no more than one.
 	last atomic.Int32
+	// keys are the secrets for each variant, one variant after the other.
+	keys    []key
+	secrets []Secret
+	// computes[h][s] is secret s for handshake h.
+	computes [][]key
+}
+
+// variant are the secrets for one variant, in their order.
+func (k *Keys) variant(v int) []key {
+	n := len(k.secrets)
+	return k.keys[v*n : (v+1)*n]
 }
 
 // errOtherKind says that a secret is of a kind that the variant does not use.
@@ -52,10 +60,10 @@ var errOtherKind = errors.New("the secret is of another kind")
 
 // Prepare makes secrets ready.
 func (c *Compiled) Prepare(secrets []Secret) *Keys {
-	k := &Keys{secrets: secrets, keys: make([][]key, len(c.variants)), computes: make([][]key, len(c.handshakes))}
+	k := &Keys{secrets: secrets, keys: make([]key, 0, len(c.variants)*len(secrets)), computes: make([][]key, len(c.handshakes))}
 	for i := range c.variants {
 		for _, s := range secrets {
-			k.keys[i] = append(k.keys[i], c.variants[i].prepare(s))
+			k.keys = append(k.keys, c.variants[i].prepare(s))
 		}
 	}
 	for i := range c.handshakes {
@@ -91,7 +99,7 @@ func (v *variant) prepare(s Secret) key {
 	if err != nil {
 		return key{err: err}
 	}
-	out := key{raw: raw, only: s.For}
+	out := key{raw: raw, only: s.For, notAfter: s.NotAfter}
 	name, isHMAC := strings.CutPrefix(v.Algorithm, "hmac-")
 	switch {
 	case isHMAC:

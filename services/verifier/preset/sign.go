@@ -182,7 +182,7 @@ func (s *signer) sign(v *variant, r *Request, in *messageInput, now time.Time) (
 
 func (s *signer) raw(v *variant, message []byte) ([]byte, error) {
 	switch {
-	case s.key.hmac != nil:
+	case s.key.hmac.defined():
 		return s.key.hmac.sum(nil, message), nil
 	case v.hash != nil:
 		return v.hash.sum(nil, message), nil
