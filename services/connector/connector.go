@@ -58,9 +58,20 @@ type Ref struct {
 // Fetcher gets one document's current content.
 type Fetcher interface {
 	// Fetch returns ErrGone if the document is not there (any more) or is none of those that the source was set up for,
-	// ErrUnauthorized if the credentials are refused, ErrTooLarge for what cannot be taken, and an *Error else.
+	// ErrUnauthorized if the credentials are refused, ErrTooLarge for what cannot be taken, an *ElsewhereError if another document
+	// is meant, and an *Error else.
 	Fetch(ctx context.Context, ref Ref) (Document, error)
 }
+
+// ElsewhereError says that what was asked for is part of another document, which has to be fetched instead. Webhooks sometimes name
+// a document by another id than its own.
+type ElsewhereError struct {
+	// ID and URL are those of the document.
+	ID, URL string
+}
+
+// Error implements error.
+func (e *ElsewhereError) Error() string { return "it is document " + e.ID + " of the source" }
 
 // Document is what a source answered.
 type Document struct {

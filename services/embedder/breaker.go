@@ -349,11 +349,12 @@ type visit struct {
 // fetched notes what a fetch says about the source. That a document is gone, or cannot be taken, is an answer of a healthy one.
 func (v *visit) fetched(err error) {
 	var e *connector.Error
+	var elsewhere *connector.ElsewhereError
 	switch {
 	case errors.Is(err, context.Canceled):
 	case errors.Is(err, connector.ErrUnauthorized):
 		v.source, v.cause, v.after = refused, err.Error(), connector.RetryAfter(err)
-	case err == nil, errors.Is(err, connector.ErrGone), errors.Is(err, connector.ErrTooLarge), errors.As(err, &e) && e.Permanent:
+	case err == nil, errors.As(err, &elsewhere), errors.Is(err, connector.ErrGone), errors.Is(err, connector.ErrTooLarge), errors.As(err, &e) && e.Permanent:
 		v.source = healthy
 	default:
 		v.source, v.cause, v.after = failing, err.Error(), connector.RetryAfter(err)

@@ -534,3 +534,31 @@ func TestASourceIsLeftAloneAcrossARestart(t *testing.T) {
 		return err == nil && err2 == nil && n == documents && len(kept) == 0 && second.dead.debts == 1
 	})
 }
+
+// away is a source that has a document under another id than its webhooks say.
+type away struct{ connector.Fetcher }
+
+func (away) Fetch(_ context.Context, ref connector.Ref) (connector.Document, error) {
+	if ref.ID == "issue" {
+		return connector.Document{}, &connector.ElsewhereError{ID: "pull", URL: "https://x/pull/1"}
+	}
+	return connector.Document{Content: []byte("text"), Title: "T"}, nil
+}
+
+func TestADocumentThatIsElsewhereIsFetchedThere(t *testing.T) {
+	b := newBench(t, t.TempDir(), config.Content{})
+	defer func() { _ = b.store.Close() }()
+	b.service.SetSources(map[string]connector.Fetcher{"s": away{}}, nil)
+	defer b.running()()
+	b.feed(t, change("issue", 1, up, ""), change("other", 1, up, ""))
+	until(t, "the other document is owed", func() bool {
+		res, err := b.service.GetEvent(context.Background(), &embedderv1.GetEventRequest{Id: "issue-1"})
+		return err == nil && res.GetEvent().GetOutcome() == embedderv1.Outcome_OUTCOME_SUPERSEDED && strings.Contains(res.GetEvent().GetReason(), "pull")
+	})
+	until(t, "others are not concerned", func() bool { d, _ := b.document("other"); return d.GetRevision() == 1 })
+	b.dead.mu.Lock()
+	defer b.dead.mu.Unlock()
+	if b.dead.debts != 1 || len(b.dead.outs) != 0 {
+		t.Errorf("%d debts, %d letters", b.dead.debts, len(b.dead.outs))
+	}
+}

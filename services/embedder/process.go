@@ -42,8 +42,12 @@ func (s *Service) attempt(ctx context.Context, job *Job, learned *visit) error {
 		}
 	}
 	doc, err := s.content(ctx, job, learned)
-	if errors.Is(err, connector.ErrGone) {
+	var elsewhere *connector.ElsewhereError
+	switch {
+	case errors.Is(err, connector.ErrGone):
 		return s.remove(ctx, job)
+	case errors.As(err, &elsewhere):
+		return s.redirect(ctx, job, elsewhere)
 	}
 	if err != nil {
 		return err
@@ -185,6 +189,26 @@ func (s *Service) remove(ctx context.Context, job *Job) error {
 		return fmt.Errorf("remove document: %w", err)
 	}
 	s.done(ctx, job, record, "removed")
+	return nil
+}
+
+// redirect lets the document be fetched that a job is really about. Under the job's own id there is none.
+func (s *Service) redirect(ctx context.Context, job *Job, to *connector.ElsewhereError) error {
+	ev := job.Change.GetEvent()
+	debt, err := events.Output(kafka.TopicDebts, job.Source, to.ID, &eventv1.Debt{Source: job.Source, DocumentId: to.ID, Url: to.URL, Reason: "ELSEWHERE", EventId: ev.GetId(), IncurredAt: timestamppb.New(s.deps.Now())})
+	if err == nil {
+		debt.Context = ctx
+		err = s.deps.Producer.Produce(ctx, []stage.Output{debt})
+	}
+	if err != nil {
+		return fmt.Errorf("let document %s be fetched instead: %w", to.ID, err)
+	}
+	record := s.record(job, embedderv1.Outcome_OUTCOME_SUPERSEDED)
+	record.Reason = "it is about document " + to.ID + ", which is fetched instead"
+	if err := s.deps.Store.Remove(ctx, job, false, record, s.deps.Now()); err != nil {
+		return fmt.Errorf("end the job: %w", err)
+	}
+	s.count(ctx, job.Source, "elsewhere")
 	return nil
 }
 

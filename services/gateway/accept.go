@@ -179,8 +179,9 @@ func (a *acceptance) owe(src *source) {
 		if ev.duplicateOf != "" {
 			continue
 		}
+		d.url = a.verdict.GetEvents()[i].GetContent().GetUrl()
 		if d.document, d.event = ev.documentID, ev.id; a.verdict.GetEvents()[i].GetAction() == eventv1.Action_ACTION_SUBTREE_DELETED {
-			d.document = "" // fetching the container would not tell what of it is gone
+			d.document, d.url = "", "" // fetching the container would not tell what of it is gone
 		}
 		a.s.debts.add(d)
 	}

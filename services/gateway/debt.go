@@ -29,6 +29,7 @@ const debtInterval = time.Second
 type debt struct {
 	source, reason  string
 	document, event string // empty: the whole source
+	url             string // where the document is read; may be empty
 	at              time.Time
 }
 
@@ -60,7 +61,7 @@ func (l *ledger) add(d debt) {
 		l.open[key] = named
 	}
 	if _, whole := named[""]; whole || len(named) == maxNamed && named[d.document].source == "" {
-		d.document = ""
+		d.document, d.url = "", ""
 	}
 	if old, ok := named[d.document]; ok {
 		d.event = ""
@@ -123,7 +124,7 @@ func (s *Service) writeDebts(ctx context.Context) error {
 	}
 	outputs := make([]stage.Output, 0, len(debts))
 	for _, d := range debts {
-		value, err := proto.Marshal(&eventv1.Debt{Source: d.source, DocumentId: clean(d.document), Reason: d.reason, IncurredAt: timestamppb.New(d.at), EventId: d.event})
+		value, err := proto.Marshal(&eventv1.Debt{Source: d.source, DocumentId: clean(d.document), Reason: d.reason, IncurredAt: timestamppb.New(d.at), EventId: d.event, Url: clean(d.url)})
 		if err != nil {
 			return fmt.Errorf("encode a debt of %s: %w", d.source, err)
 		}

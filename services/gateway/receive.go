@@ -126,7 +126,7 @@ func (s *Service) reject(ctx context.Context, src *source, v *verifierv1.VerifyR
 	if v.GetDebt() {
 		d := debt{source: src.name, reason: reasonStale, at: s.now()}
 		for _, ev := range v.GetEvents() {
-			d.document = ev.GetDocumentId()
+			d.document, d.url = ev.GetDocumentId(), ev.GetContent().GetUrl()
 			s.debts.add(d)
 		}
 		if len(v.GetEvents()) == 0 {

@@ -104,7 +104,9 @@ func (p *poller) pay(ctx context.Context, debts []Debt) error {
 	for _, d := range debts {
 		switch {
 		case d.GetDocumentId() != "" && p.src.Fetcher != nil:
-			out, err := p.output(ctx, p.event(d.GetDocumentId(), eventv1.Origin_ORIGIN_DEBT))
+			ev := p.event(d.GetDocumentId(), eventv1.Origin_ORIGIN_DEBT)
+			ev.Content.Url = d.GetUrl()
+			out, err := p.output(ctx, ev)
 			if err != nil {
 				return err
 			}

@@ -119,7 +119,7 @@ func TestTheVerySameRequestIsKnownAgainAndTheSameContentLaterIsNot(t *testing.T)
 	if string(one.GetContentHash()) != string(later.GetContentHash()) || len(one.GetContentHash()) != 32 {
 		t.Error("the content is the same, and its hash is not")
 	}
-	if stale := judged(t, src, signedAt(body, 1700000000), time.Unix(1700000400, 0)); stale.GetCode() != "TIMESTAMP_STALE" || !stale.GetDebt() || len(stale.GetEvents()) != 1 || stale.GetEvents()[0].GetDocumentId() == "" || stale.GetEvents()[0].GetContent() != nil {
+	if stale := judged(t, src, signedAt(body, 1700000000), time.Unix(1700000400, 0)); stale.GetCode() != "TIMESTAMP_STALE" || !stale.GetDebt() || len(stale.GetEvents()) != 1 || stale.GetEvents()[0].GetDocumentId() == "" || stale.GetEvents()[0].GetContent().GetInline() || stale.GetEvents()[0].GetPayload() != nil {
 		t.Errorf("beyond the tolerance: %v", stale)
 	}
 }

@@ -213,7 +213,7 @@ func (s *source) refuse(j *judgement, res *verifierv1.VerifyResponse, refusal *p
 		container := func(ev preset.Event) bool { return ev.Action == "subtree-deleted" }
 		if len(m.Troubles)+len(m.Debts) == 0 && !slices.ContainsFunc(m.Events, container) {
 			for _, ev := range m.Events {
-				res.Events = append(res.Events, &eventv1.Event{Source: s.cfg.Name, DocumentId: ev.DocumentID, Action: actions[ev.Action]})
+				res.Events = append(res.Events, &eventv1.Event{Source: s.cfg.Name, DocumentId: ev.DocumentID, Action: actions[ev.Action], Content: &eventv1.Content{Url: ev.URL}})
 			}
 		}
 	}

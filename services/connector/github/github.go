@@ -114,6 +114,8 @@ type part struct {
 	changes     []connector.Change
 	token, mark string
 	date        time.Time
+	// pulls are the numbers of the pull requests that stand in the list under the ids of the issues behind them.
+	pulls map[string]int
 }
 
 // List implements connector.Lister.

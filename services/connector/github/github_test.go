@@ -215,3 +215,29 @@ func TestWebhooksAndTheConnectorAgreeOnIDs(t *testing.T) {
 		}
 	}
 }
+
+// A comment on a pull request names the issue behind it, by an id that no document has: the pull request is fetched instead, by its
+// URL or, without one, by the lists. Nothing is taken for deleted.
+func TestACommentOnAPullRequestLeadsToThePullRequest(t *testing.T) {
+	s := newSim(t)
+	s.add("issues", "I", "words")
+	pull := s.add("pulls", "P", "words of the pull request")
+	behind := strconv.Itoa(pull.id + 500)
+	hook := connectortest.Webhook{Name: "comment", Header: map[string]string{"X-GitHub-Event": "issue_comment", "X-GitHub-Delivery": "1"}, Want: []string{behind},
+		Body: fmt.Sprintf(`{"action":"created","repository":{"full_name":"acme/docs"},"issue":{"id":%s,"number":%d,"title":"P","html_url":"https://github.com/acme/docs/pull/%d","pull_request":{}},"comment":{"id":2}}`, behind, pull.number, pull.number)}
+	connectortest.SameIDs(t, "github", "secret", nil, hook)
+	c := s.open("issues")(t) // pull requests are not listed; those that webhooks tell of are taken nevertheless
+	for _, address := range []string{fmt.Sprintf("https://github.com/acme/docs/pull/%d", pull.number), ""} {
+		_, err := c.Fetcher.Fetch(t.Context(), connector.Ref{ID: behind, URL: address})
+		var elsewhere *connector.ElsewhereError
+		if !errors.As(err, &elsewhere) || elsewhere.ID != strconv.Itoa(pull.id) || errors.Is(err, connector.ErrGone) {
+			t.Fatalf("%q: %v", address, err)
+		}
+		if d, err := c.Fetcher.Fetch(t.Context(), connector.Ref{ID: elsewhere.ID, URL: elsewhere.URL}); err != nil || d.Title != "P" {
+			t.Errorf("%+v, %v", d, err)
+		}
+	}
+	if _, err := c.Fetcher.Fetch(t.Context(), connector.Ref{ID: "1", URL: fmt.Sprintf("https://github.com/acme/docs/pull/%d", pull.number)}); !errors.Is(err, connector.ErrGone) {
+		t.Errorf("another id at its URL: %v", err)
+	}
+}

@@ -56,7 +56,12 @@ func (h *hub) listIssues(ctx context.Context, repo string, w connector.Walk) (pa
 	for _, i := range issues {
 		if i.PullRequest == nil {
 			p.changes = append(p.changes, i.change())
+			continue
 		}
+		if p.pulls == nil {
+			p.pulls = map[string]int{}
+		}
+		p.pulls[strconv.FormatInt(i.ID, 10)] = i.Number
 	}
 	return p, err
 }
@@ -131,6 +136,9 @@ func (h *hub) fetchIssue(ctx context.Context, repo, kind string, number int, id 
 	if _, err := h.client.GetJSON(ctx, fmt.Sprintf("%s/%s/%d", repoPath(repo), kind, number), nil, &i); err != nil {
 		return connector.Document{}, err
 	}
+	if kind == "pulls" && strconv.FormatInt(i.ID, 10) != id {
+		return connector.Document{}, h.behind(ctx, repo, i, id)
+	}
 	if strconv.FormatInt(i.ID, 10) != id || kind == "issues" && i.PullRequest != nil {
 		return connector.Document{}, connector.ErrGone
 	}
@@ -151,6 +159,18 @@ func (h *hub) fetchIssue(ctx context.Context, repo, kind string, number int, id 
 		next = rest.NextLink(res.Header)
 	}
 	return doc, nil
+}
+
+// behind says whether an id is that of the issue behind a pull request: comments on pull requests name no other.
+func (h *hub) behind(ctx context.Context, repo string, pull issue, id string) error {
+	var i issue
+	if _, err := h.client.GetJSON(ctx, fmt.Sprintf("%s/issues/%d", repoPath(repo), pull.Number), nil, &i); err != nil {
+		return err
+	}
+	if strconv.FormatInt(i.ID, 10) != id {
+		return connector.ErrGone
+	}
+	return &connector.ElsewhereError{ID: strconv.FormatInt(pull.ID, 10), URL: pull.URL}
 }
 
 // Fetch implements connector.Fetcher.
@@ -195,9 +215,12 @@ func (h *hub) fetchNumbered(ctx context.Context, ref connector.Ref) (connector.D
 	}
 	for _, repo := range h.repos {
 		for _, kind := range []string{"issues", "discussions", "pulls"} {
-			number, err := h.find(ctx, repo, kind, ref.ID)
+			number, pull, err := h.find(ctx, repo, kind, ref.ID)
 			if err != nil {
 				return connector.Document{}, fmt.Errorf("look for %s in %s of %s: %w", ref.ID, kind, repo, err)
+			}
+			if pull {
+				kind = "pulls"
 			}
 			if number > 0 {
 				return h.fetchKind(ctx, repo, kind, number, ref.ID)
@@ -219,8 +242,8 @@ func (h *hub) fetchKind(ctx context.Context, repo, kind string, number int, id s
 	return connector.Document{}, connector.ErrGone
 }
 
-// find walks a list for an id; 0: it is not there.
-func (h *hub) find(ctx context.Context, repo, kind, id string) (int, error) {
+// find walks a list for an id; 0: it is not there. pull: it is the id of the issue behind a pull request.
+func (h *hub) find(ctx context.Context, repo, kind, id string) (number int, pull bool, err error) {
 	w := connector.Walk{}
 	if kind == "issues" {
 		// The list of changes goes from old to new; what is looked for changed just now.
@@ -229,18 +252,22 @@ func (h *hub) find(ctx context.Context, repo, kind, id string) (int, error) {
 	for {
 		p, err := h.list(ctx, repo, kind, w, "")
 		if errors.Is(err, connector.ErrGone) {
-			return 0, nil
+			return 0, false, nil
 		}
 		if err != nil {
-			return 0, err
+			return 0, false, err
 		}
 		for _, c := range p.changes {
 			if c.DocumentID == id {
-				return strconv.Atoi(c.URL[strings.LastIndexByte(c.URL, '/')+1:])
+				number, err := strconv.Atoi(c.URL[strings.LastIndexByte(c.URL, '/')+1:])
+				return number, false, err
 			}
 		}
+		if number := p.pulls[id]; number > 0 {
+			return number, true, nil
+		}
 		if p.token == "" {
-			return 0, nil
+			return 0, false, nil
 		}
 		w.Page = p.token
 	}

@@ -1,8 +1,9 @@
 // Package slack reads channels of Slack: a thread is a document, team/channel/ts of its first message, as in the webhooks; so is a
 // file that holds text, team/file/id.
 //
-// https://docs.slack.dev/reference/methods. The history of a channel goes by the first messages of threads. So a reply to a thread
-// that is older than options.lookback is found by its webhook or a sweep only.
+// https://docs.slack.dev/reference/methods. The history of a channel goes by the first messages of threads. Threads whose last reply is
+// within options.lookback are asked for new ones, however old they are; a reply to another old thread is found by its webhook or a
+// sweep.
 package slack
 
 import (
@@ -26,7 +27,7 @@ const (
 	// perSecond: conversations.history and .replies are tier 3, about 50 a minute; apps that are distributed outside of the
 	// Marketplace have one a minute, which 429 tells. https://docs.slack.dev/apis/web-api/rate-limits
 	perSecond = 0.8
-	// lookback is how far back threads are looked at for new replies.
+	// lookback is how far back a thread may have begun, or have been replied to, to be looked at for new replies.
 	lookback = 14 * 24 * time.Hour
 	// maxReplies bounds a thread.
 	maxReplies = 5000
@@ -195,6 +196,9 @@ func (t *team) walk(ctx context.Context, cursor string, sweep bool) (connector.P
 		return connector.Page{}, err
 	}
 	channel := t.channels[w.Part]
+	if after, ok := strings.CutPrefix(w.Page, revisit); ok {
+		return t.again(ctx, w, id, address, channel, after)
+	}
 	query := url.Values{"channel": {channel}, "limit": {"200"}}
 	if !w.Since.IsZero() {
 		query.Set("oldest", strconv.FormatInt(max(w.Since.Add(-t.lookback).Unix(), 0), 10))
@@ -222,12 +226,25 @@ func (t *team) walk(ctx context.Context, cursor string, sweep bool) (connector.P
 		if !m.said() || m.thread() != m.TS || !w.Since.IsZero() && last < w.Since.UnixMicro() {
 			continue
 		}
-		page.Changes = append(page.Changes, connector.Change{DocumentID: id + "/" + channel + "/" + m.TS, Version: m.latest(), Containers: []string{id + "/" + channel},
-			URL: permalink(address, channel, m.TS), UpdatedAt: time.UnixMicro(last), Sequence: &last})
+		page.Changes = append(page.Changes, t.change(id, address, channel, m.TS, m.latest()))
 	}
-	w, page.More = w.Step(res.Date, history.Meta.Next, len(t.channels))
+	token := history.Meta.Next
+	if !sweep {
+		w = t.note(w, channel, history.Messages, res.Date)
+		if token == "" && !w.Since.IsZero() && len(parseActive(w.Marks[channel]).older(w.Since.Add(-t.lookback), "")) > 0 {
+			token = revisit
+		}
+	}
+	w, page.More = w.Step(res.Date, token, len(t.channels))
 	page.Next = w.Cursor()
 	return page, nil
+}
+
+// change is a thread that changed last at a time.
+func (t *team) change(id, address, channel, ts, latest string) connector.Change {
+	last := micros(latest)
+	return connector.Change{DocumentID: id + "/" + channel + "/" + ts, Version: latest, Containers: []string{id + "/" + channel},
+		URL: permalink(address, channel, ts), UpdatedAt: time.UnixMicro(last), Sequence: &last}
 }
 
 func permalink(address, channel, ts string) string {

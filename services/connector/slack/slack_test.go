@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -129,4 +130,67 @@ func TestWebhooksAndTheConnectorAgreeOnIDs(t *testing.T) {
 		connectortest.Webhook{Name: "a reply", Want: []string{"T1/C1/1777896001.000200"}, Body: event(`{"type":"message","channel":"C1","ts":"1777896009.000100","thread_ts":"1777896001.000200","event_ts":"1777896009.000100","text":"x"}`)},
 		connectortest.Webhook{Name: "a file", Want: []string{"T1/file/F1"}, Body: event(`{"type":"file_change","file_id":"F1","event_ts":"1777896009.000100"}`)},
 	)
+}
+
+// A thread that is talked in is asked for new replies however long ago it began; one that has fallen silent is not.
+func TestRepliesToOldThreadsAreFoundWhileTheyAreTalkedIn(t *testing.T) {
+	s := newSim(t)
+	c, err := s.open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cursor := ""
+	poll := func() (changed []string) {
+		t.Helper()
+		for more := true; more; {
+			p, err := c.Lister.List(t.Context(), cursor)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, ch := range p.Changes {
+				changed = append(changed, ch.DocumentID)
+			}
+			cursor, more = p.Next, p.More
+		}
+		slices.Sort(changed)
+		return changed
+	}
+	var talked []string
+	for i := range 12 { // more than are asked at once
+		talked = append(talked, s.Create(fmt.Sprint("Talk ", i), "x"))
+	}
+	silent := s.Create("Silence", "x")
+	for _, id := range append(slices.Clone(talked), silent) {
+		s.Update(id, "a reply")
+	}
+	gone := s.Create("Gone", "x")
+	s.Update(gone, "a reply")
+	poll()
+	s.API.Advance(time.Hour) // so that lists no longer overlap with the first
+	poll()
+	for day := 10; day <= 40; day += 10 { // from the second time on they are older than the history goes back
+		s.API.Advance(10 * 24 * time.Hour)
+		for _, id := range talked {
+			s.Update(id, fmt.Sprint("a reply on day ", day))
+		}
+		if day == 20 {
+			s.Delete(gone)
+		}
+		if got := poll(); !slices.Equal(got, slices.Sorted(slices.Values(talked))) {
+			t.Errorf("day %d: %v", day, got)
+		}
+	}
+	if got := poll(); len(got) != 0 {
+		t.Errorf("nothing was said, but %v changed", got)
+	}
+	s.API.Advance(15 * 24 * time.Hour)
+	poll()
+	before := s.API.Requests("/api/conversations.replies")
+	s.Update(silent, "after all")
+	if got := poll(); len(got) != 0 {
+		t.Errorf("%v", got)
+	}
+	if n := s.API.Requests("/api/conversations.replies") - before; n != 0 {
+		t.Errorf("%d threads in which nobody talks any more were asked", n)
+	}
 }

@@ -1018,7 +1018,8 @@ type Debt struct {
 	// Id of the document; empty: the whole source has to be polled.
 	DocumentId string `protobuf:"bytes,2,opt,name=document_id,json=documentId,proto3" json:"document_id,omitempty"`
 	// Why: GAP, SHED, STALE, SUSPICIOUS_ORDER, BREAKER_CLOSED, SPOOL_FULL, PULL_CHANGES (the source
-	// says that something changed), RESYNC (the source says that it lost track: all of it has to be read), REPLAY (an operator's); or HEARD, see heard.
+	// says that something changed), RESYNC (the source says that it lost track: all of it has to be read), REPLAY (an operator's), ELSEWHERE (a webhook
+	// named the document by an id that the source has for something else); or HEARD, see heard.
 	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
 	// When it was incurred.
 	IncurredAt *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=incurred_at,json=incurredAt,proto3" json:"incurred_at,omitempty"`
@@ -1026,7 +1027,9 @@ type Debt struct {
 	EventId string `protobuf:"bytes,5,opt,name=event_id,json=eventId,proto3" json:"event_id,omitempty"`
 	// More than 0: this is no debt. It tells that so many authentic deliveries came from the source until incurred_at, so that
 	// the reconciler learns the source's rhythm.
-	Heard         int64 `protobuf:"varint,6,opt,name=heard,proto3" json:"heard,omitempty"`
+	Heard int64 `protobuf:"varint,6,opt,name=heard,proto3" json:"heard,omitempty"`
+	// Where a person reads the document, which helps some sources to find it; empty if it is not known.
+	Url           string `protobuf:"bytes,7,opt,name=url,proto3" json:"url,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1101,6 +1104,13 @@ func (x *Debt) GetHeard() int64 {
 		return x.Heard
 	}
 	return 0
+}
+
+func (x *Debt) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
 }
 
 var File_hookmesh_event_v1_event_proto protoreflect.FileDescriptor
@@ -1179,7 +1189,7 @@ const file_hookmesh_event_v1_event_proto_rawDesc = "" +
 	"\x06method\x18\x13 \x01(\tR\x06method\x12\x10\n" +
 	"\x03url\x18\x14 \x01(\tR\x03url\x12;\n" +
 	"\vreceived_at\x18\x15 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"receivedAt\"\xc5\x01\n" +
+	"receivedAt\"\xd7\x01\n" +
 	"\x04Debt\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x1f\n" +
 	"\vdocument_id\x18\x02 \x01(\tR\n" +
@@ -1188,7 +1198,8 @@ const file_hookmesh_event_v1_event_proto_rawDesc = "" +
 	"\vincurred_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"incurredAt\x12\x19\n" +
 	"\bevent_id\x18\x05 \x01(\tR\aeventId\x12\x14\n" +
-	"\x05heard\x18\x06 \x01(\x03R\x05heard*x\n" +
+	"\x05heard\x18\x06 \x01(\x03R\x05heard\x12\x10\n" +
+	"\x03url\x18\a \x01(\tR\x03url*x\n" +
 	"\x06Action\x12\x16\n" +
 	"\x12ACTION_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eACTION_CREATED\x10\x01\x12\x12\n" +
