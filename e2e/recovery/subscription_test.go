@@ -1,0 +1,188 @@
+package recovery_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hookmesh/hookmesh/e2e/mesh"
+)
+
+// graph is Microsoft Graph with one drive, as far as its connector asks: deltas, contents, subscriptions that end.
+type graph struct {
+	*httptest.Server
+	mu            sync.Mutex
+	files         []string
+	subscriptions map[string]map[string]any
+	made, renewed int
+	// life is how long it lets a subscription live; refuse: it lets nobody subscribe.
+	life   time.Duration
+	refuse bool
+}
+
+func newGraph(tb testing.TB) *graph {
+	g := &graph{subscriptions: map[string]map[string]any{}}
+	mux := http.NewServeMux()
+	item := func(id string) map[string]any {
+		return map[string]any{"id": id, "name": id + ".md", "cTag": "1", "file": map[string]any{}, "lastModifiedDateTime": "2026-01-01T00:00:00Z", "webUrl": "https://acme.example/" + id}
+	}
+	locked := func(fn http.HandlerFunc) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			fn(w, r)
+		}
+	}
+	mux.HandleFunc("GET /v1.0/drives/d1/root/delta", locked(func(w http.ResponseWriter, r *http.Request) {
+		from, _ := strconv.Atoi(r.FormValue("token"))
+		value := []any{}
+		for _, id := range g.files[from:] {
+			value = append(value, item(id))
+		}
+		answer(w, map[string]any{"value": value, "@odata.deltaLink": fmt.Sprintf("%s%s?token=%d", g.URL, r.URL.Path, len(g.files))})
+	}))
+	mux.HandleFunc("GET /v1.0/drives/d1/items/{id}", func(w http.ResponseWriter, r *http.Request) { answer(w, item(r.PathValue("id"))) })
+	mux.HandleFunc("GET /v1.0/drives/d1/items/{id}/content", func(w http.ResponseWriter, r *http.Request) {
+		_, _ = fmt.Fprintf(w, "The words of %s.", r.PathValue("id"))
+	})
+	mux.HandleFunc("POST /v1.0/subscriptions", locked(func(w http.ResponseWriter, r *http.Request) {
+		var m map[string]any
+		if err := json.NewDecoder(r.Body).Decode(&m); err != nil || g.refuse {
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
+		g.made++
+		m["id"], m["expirationDateTime"] = fmt.Sprint("sub-", g.made), time.Now().Add(g.life).UTC()
+		g.subscriptions[fmt.Sprint(m["id"])] = m
+		w.WriteHeader(http.StatusCreated)
+		answer(w, m)
+	}))
+	mux.HandleFunc("GET /v1.0/subscriptions", locked(func(w http.ResponseWriter, _ *http.Request) {
+		all := []any{}
+		for _, m := range g.subscriptions {
+			all = append(all, m)
+		}
+		answer(w, map[string]any{"value": all})
+	}))
+	mux.HandleFunc("PATCH /v1.0/subscriptions/{id}", locked(func(w http.ResponseWriter, r *http.Request) {
+		m := g.subscriptions[r.PathValue("id")]
+		if m == nil {
+			w.WriteHeader(http.StatusNotFound)
+			return
+		}
+		g.renewed++
+		m["expirationDateTime"] = time.Now().Add(g.life).UTC()
+		answer(w, m)
+	}))
+	g.Server = httptest.NewServer(mux)
+	tb.Cleanup(g.Close)
+	return g
+}
+
+// with changes the provider.
+func (g *graph) with(fn func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	fn()
+}
+
+// counts says how many subscriptions live, and how many were made and renewed.
+func (g *graph) counts() string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return fmt.Sprintf("%d live, %d made, %d renewed", len(g.subscriptions), g.made, g.renewed)
+}
+
+// examined is what doctor says of the subscriptions.
+func examined(m *mesh.Mesh) string {
+	ctx, cancel := context.WithTimeout(m.TB.Context(), 30*time.Second)
+	defer cancel()
+	var out bytes.Buffer
+	cmd := exec.CommandContext(ctx, mesh.Binary(m.TB), "doctor", "--config", filepath.Join(m.Dir, "config.yaml"), "--ntp", "")
+	cmd.Stdout = &out
+	_ = cmd.Run() // other findings decide the exit code, too
+	for line := range strings.Lines(out.String()) {
+		if strings.Contains(line, " subscriptions ") {
+			return line
+		}
+	}
+	return out.String()
+}
+
+// A source that has to be asked to call us is asked; before the subscription ends it is renewed, and one that was lost is made anew, and
+// what changed meanwhile is found. What goes wrong with it is told.
+func TestASourceIsKeptCallingUs(t *testing.T) {
+	t.Parallel()
+	g := newGraph(t)
+	g.life = 10 * time.Minute // so little that it has to be renewed when it is looked at next
+	m := mesh.Start(t, fmt.Sprintf(`
+  - name: drive
+    preset: microsoft-graph
+    public_url: https://hooks.example/webhooks/drive
+    secrets: [{value: the-client-state}]
+    connector: {type: sharepoint, base_url: "%s/v1.0", credentials: {token: x}, scope: [drives/d1], private_addresses: true}
+    poll: {interval: 6h, sweep_interval: -1s}
+`, g.URL))
+	subscribed := func(want string) {
+		t.Helper()
+		m.Until(30*time.Second, want, func() error {
+			if got := g.counts(); got != want {
+				return fmt.Errorf("%s", got)
+			}
+			return nil
+		})
+	}
+	searchable := func(id string) {
+		t.Helper()
+		m.Until(30*time.Second, id+" is searchable", func() error {
+			var doc struct{ Document struct{ State string } }
+			if err := m.GetJSON("/v1/documents/drive/"+id, &doc); err != nil || doc.Document.State != "DOCUMENT_STATE_CURRENT" {
+				return fmt.Errorf("%s %w", doc.Document.State, err)
+			}
+			return nil
+		})
+	}
+	restart := func(meanwhile func()) {
+		m.Kill()
+		g.with(meanwhile)
+		m.Up()
+	}
+	subscribed("1 live, 1 made, 0 renewed")
+	g.with(func() { g.files = append(g.files, "told") })
+	status, raw, err := m.SendTo("drive", []byte(`{"value":[{"subscriptionId":"sub-1","clientState":"the-client-state","changeType":"updated","resource":"drives/d1/root"}]}`), "")
+	if err != nil || status/100 != 2 {
+		t.Fatalf("%d %s %v", status, raw, err)
+	}
+	searchable("told")
+
+	restart(func() { g.life = 24 * time.Hour })
+	subscribed("1 live, 1 made, 1 renewed")
+	m.Until(10*time.Second, "doctor is content", func() error {
+		if said := examined(m); !strings.Contains(said, "1 are alive") {
+			return fmt.Errorf("%s", said)
+		}
+		return nil
+	})
+
+	restart(func() { clear(g.subscriptions); g.files = append(g.files, "missed") })
+	subscribed("1 live, 2 made, 1 renewed")
+	searchable("missed")
+
+	restart(func() { clear(g.subscriptions); g.refuse = true })
+	m.Until(30*time.Second, "doctor tells that it was lost", func() error {
+		if said := examined(m); !strings.Contains(said, "has lost our subscription") {
+			return fmt.Errorf("%s", said)
+		}
+		return nil
+	})
+}
