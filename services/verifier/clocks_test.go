@@ -14,6 +14,7 @@ import (
 	verifierv1 "github.com/hookmesh/hookmesh/gen/hookmesh/verifier/v1"
 	"github.com/hookmesh/hookmesh/services/internal/config"
 	"github.com/hookmesh/hookmesh/services/verifier"
+	"github.com/hookmesh/hookmesh/services/verifier/preset"
 )
 
 // timed are two providers whose signatures cover the time of sending.
@@ -36,7 +37,7 @@ func signed(t testing.TB, src config.Source, at time.Time) *verifierv1.VerifyReq
 	}
 	header := http.Header{"Content-Type": {"application/json"}}
 	body := []byte(slackBody)
-	if err := p.Sign(header, src.Secrets[0].Value, http.MethodPost, "/webhooks/"+src.Name, body, at); err != nil {
+	if err := p.Sign(&preset.Delivery{Header: header, Method: http.MethodPost, URL: "/webhooks/" + src.Name, Body: body}, src.Secrets[0].Value, at); err != nil {
 		t.Fatal(err)
 	}
 	req := &verifierv1.VerifyRequest{Source: src.Name, Method: http.MethodPost, Url: "/webhooks/" + src.Name, Body: body}

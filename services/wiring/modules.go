@@ -189,7 +189,7 @@ func initEmbedder(ctx context.Context, m *Mesh) error {
 		return err
 	}
 	service, err := embedder.New(embedder.Deps{Store: store, Model: model, Fetchers: fetchers, Producer: m.log, Telemetry: m.tel.Named("embedder"), Rest: m.pacer.Rest, Now: m.opts.Now},
-		embedder.Config{Workers: m.cfg.Embedder.Workers, Retries: retries(m.cfg.Sources), Breaker: embedder.BreakerConfig(m.cfg.Embedder.Breaker)})
+		embedder.Config{Workers: m.cfg.Embedder.Workers, Retries: m.retries(m.cfg.Sources), Breaker: embedder.BreakerConfig(m.cfg.Embedder.Breaker)})
 	if err != nil {
 		return err
 	}
@@ -200,10 +200,13 @@ func initEmbedder(ctx context.Context, m *Mesh) error {
 	return consume(m, stage.Config{Name: "hookmesh-embedder", Topic: kafka.TopicChanged, Gate: service.Gate}, store, service)
 }
 
-// retries are the policies of the sources.
-func retries(sources []config.Source) map[string]embedder.Policy {
+// retries are the policies of the sources. Those that were made at run time leave it to embedder.tries unless they say something else.
+func (m *Mesh) retries(sources []config.Source) map[string]embedder.Policy {
 	out := map[string]embedder.Policy{}
 	for _, src := range sources {
+		if src.Retry.Tries == 0 {
+			src.Retry.Tries = m.cfg.Embedder.Tries
+		}
 		out[src.Name] = embedder.Policy(src.Retry)
 	}
 	return out

@@ -143,7 +143,7 @@ func (m *Mesh) followDocuments(service *embedder.Service) {
 		if err != nil {
 			m.tel.Logger.Error("documents of some sources cannot be fetched", "error", err)
 		}
-		service.SetSources(fetchers, retries(plain))
+		service.SetSources(fetchers, m.retries(plain))
 	})
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/hookmesh/hookmesh/services/verifier"
+	"github.com/hookmesh/hookmesh/services/verifier/preset"
 )
 
 // maxCaptured bounds the body of a captured request, as the edge does.
@@ -246,5 +247,11 @@ func (l *listener) resign(c *captured) error {
 			c.Header.Del(v.Timestamp.Header)
 		}
 	}
-	return p.Sign(c.Header, secret, c.Method, l.target(c.Query), c.Body, time.Now())
+	d := preset.Delivery{Header: c.Header, Method: c.Method, URL: l.target(c.Query), Body: c.Body}
+	if err := p.Sign(&d, secret, time.Now()); err != nil {
+		return err
+	}
+	_, c.Query, _ = strings.Cut(d.URL, "?")
+	c.Body = d.Body
+	return nil
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/hookmesh/hookmesh/services/internal/config"
 	"github.com/hookmesh/hookmesh/services/verifier"
+	"github.com/hookmesh/hookmesh/services/verifier/preset"
 )
 
 // secretVariable holds the secret of `send`, so that it need not stand on the command line.
@@ -74,24 +75,28 @@ func (s *sender) run(cmd *cobra.Command) error {
 	}
 	a := newAPI(s.base)
 	target := a.base + "/webhooks/" + url.PathEscape(s.source)
-	req, err := http.NewRequestWithContext(cmd.Context(), http.MethodPost, target, bytes.NewReader(body))
-	if err != nil {
-		return usageError{fmt.Errorf("%s is not a URL: %w", s.base, err)}
-	}
-	req.Header.Set("Content-Type", "application/json")
+	d := preset.Delivery{Header: http.Header{"Content-Type": {"application/json"}}, Method: http.MethodPost, URL: target, Body: body}
 	for _, h := range s.headers {
 		name, value, ok := strings.Cut(h, ":")
 		if !ok {
 			return usageError{fmt.Errorf("--header %q is not 'Name: value'", name)}
 		}
-		req.Header.Set(strings.TrimSpace(name), strings.TrimSpace(value))
+		d.Header.Set(strings.TrimSpace(name), strings.TrimSpace(value))
 	}
 	if s.publicURL != "" {
-		target = s.publicURL
+		d.URL = s.publicURL
 	}
-	if err := p.Sign(req.Header, key, http.MethodPost, target, body, time.Now()); err != nil {
+	if err := p.Sign(&d, key, time.Now()); err != nil {
 		return err
 	}
+	if _, query, ok := strings.Cut(d.URL, "?"); ok { // as the provider calls it, and where some presets have the credential
+		target += "?" + query
+	}
+	req, err := http.NewRequestWithContext(cmd.Context(), d.Method, target, bytes.NewReader(d.Body))
+	if err != nil {
+		return usageError{fmt.Errorf("%s is not a URL: %w", s.base, err)}
+	}
+	req.Header = d.Header
 	raw, err := a.do(req)
 	if err != nil {
 		return err

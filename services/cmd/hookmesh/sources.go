@@ -177,8 +177,14 @@ func readSecret(cmd *cobra.Command, stdin bool) (string, error) {
 	return "", usageError{errors.New("standard input holds no secret")}
 }
 
+// secretKind adds the flags that say which of a provider's secrets one is.
+func secretKind(cmd *cobra.Command, kind, subscription *string) {
+	cmd.Flags().StringVar(kind, "kind", "", "what the secret is, where the preset has several kinds")
+	cmd.Flags().StringVar(subscription, "for", "", "the subscription or channel that it is good for; empty: all")
+}
+
 func sourcesCreateCommand() *cobra.Command {
-	var base, file string
+	var base, file, kind, subscription string
 	var stdin, pending bool
 	cmd := &cobra.Command{
 		Use: "create NAME --file DEFINITION", Short: "Make a source", Args: exactly(1, "the name of the new source"),
@@ -196,7 +202,7 @@ func sourcesCreateCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				req.Secrets = append(req.Secrets, &sourcev1.NewSecret{Value: secret})
+				req.Secrets = append(req.Secrets, &sourcev1.NewSecret{Value: secret, Kind: kind, For: subscription})
 			}
 			var res sourcev1.CreateSourceResponse
 			if err := newAPI(base).call(cmd.Context(), http.MethodPost, "/v1/sources", req, &res); err != nil {
@@ -208,6 +214,7 @@ func sourcesCreateCommand() *cobra.Command {
 	urlFlag(cmd, &base)
 	cmd.Flags().StringVar(&file, "file", "", "file with the definition; - is standard input")
 	cmd.Flags().BoolVar(&stdin, "secret-stdin", false, "read the secret from standard input instead of "+secretVariable)
+	secretKind(cmd, &kind, &subscription)
 	cmd.Flags().BoolVar(&pending, "no-secret", false, "wait for the secret that the provider's handshake brings, or prove nothing if the definition allows it")
 	return cmd
 }
@@ -270,18 +277,19 @@ func sourcesDeleteCommand() *cobra.Command {
 }
 
 func rotateSecretCommand() *cobra.Command {
-	var base string
+	var base, kind, subscription string
 	var stdin bool
 	var overlap time.Duration
 	cmd := &cobra.Command{
 		Use: "rotate-secret NAME", Short: "Add a secret; the old ones stay valid for the overlap", Args: exactly(1, "the name of a source"),
+		Long: "Add a secret; the old ones stay valid for the overlap.\n\nWhere a provider has several kinds of secrets, --kind says which this is, as `hookmesh presets show` names it; where it has one for each\nsubscription or channel, --for says which. Only secrets of the same kind and for the same subscription are replaced.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			secret, err := readSecret(cmd, stdin)
 			if err != nil {
 				return err
 			}
 			var res sourcev1.RotateSecretResponse
-			req := &sourcev1.RotateSecretRequest{Secret: &sourcev1.NewSecret{Value: secret}, Overlap: durationpb.New(overlap)}
+			req := &sourcev1.RotateSecretRequest{Secret: &sourcev1.NewSecret{Value: secret, Kind: kind, For: subscription}, Overlap: durationpb.New(overlap)}
 			if err := newAPI(base).call(cmd.Context(), http.MethodPost, sourcePath(args[0], ":rotateSecret"), req, &res); err != nil {
 				return err
 			}
@@ -290,6 +298,7 @@ func rotateSecretCommand() *cobra.Command {
 	}
 	urlFlag(cmd, &base)
 	cmd.Flags().BoolVar(&stdin, "secret-stdin", false, "read the secret from standard input instead of "+secretVariable)
+	secretKind(cmd, &kind, &subscription)
 	cmd.Flags().DurationVar(&overlap, "overlap", 7*24*time.Hour, "how long the old secrets stay valid")
 	return cmd
 }

@@ -10,6 +10,7 @@ import (
 	verifierv1 "github.com/hookmesh/hookmesh/gen/hookmesh/verifier/v1"
 	"github.com/hookmesh/hookmesh/services/internal/config"
 	"github.com/hookmesh/hookmesh/services/verifier"
+	"github.com/hookmesh/hookmesh/services/verifier/preset"
 )
 
 // Webhook is a delivery as a provider sends it.
@@ -27,9 +28,9 @@ type Webhook struct {
 
 // SameIDs checks that a preset reads the ids out of webhooks that the connector uses: otherwise what a poll heals would be another
 // document than the one that the webhook was about.
-func SameIDs(t *testing.T, preset, secret string, settings map[string]string, hooks ...Webhook) {
+func SameIDs(t *testing.T, presetName, secret string, settings map[string]string, hooks ...Webhook) {
 	t.Helper()
-	p, err := verifier.PresetNamed(preset)
+	p, err := verifier.PresetNamed(presetName)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,16 +49,17 @@ func SameIDs(t *testing.T, preset, secret string, settings map[string]string, ho
 		for k, v := range h.Header {
 			header.Set(k, v)
 		}
-		if err := p.Sign(header, secret, h.Method, "https://hooks.example/x", []byte(h.Body), now); err != nil {
+		d := preset.Delivery{Header: header, Method: h.Method, URL: "https://hooks.example/x", Body: []byte(h.Body)}
+		if err := p.Sign(&d, secret, now); err != nil {
 			t.Fatalf("%s: %v", h.Name, err)
 		}
-		req := &verifierv1.VerifyRequest{Method: h.Method, Url: "https://hooks.example/x", Body: []byte(h.Body)}
+		req := &verifierv1.VerifyRequest{Method: d.Method, Url: d.URL, Body: d.Body}
 		for k, values := range header {
 			for _, v := range values {
 				req.Headers = append(req.Headers, &eventv1.Header{Name: k, Value: []byte(v)})
 			}
 		}
-		e, err := verifier.Explain(config.Source{Name: "s", Preset: preset, Settings: settings, Secrets: []config.Secret{{Value: secret}}}, req, now)
+		e, err := verifier.Explain(config.Source{Name: "s", Preset: presetName, Settings: settings, Secrets: []config.Secret{{Value: secret}}}, req, now)
 		if err != nil {
 			t.Fatalf("%s: %v", h.Name, err)
 		}

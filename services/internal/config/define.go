@@ -58,8 +58,12 @@ func ParseShown(name string, d Definition) (Source, error) {
 	}
 	src.Name = name
 	src.complete()
+	unsaid := src.Retry.Tries == 0
 	src.Retry.complete(Default().Embedder.Tries)
 	r.source("", &src, map[string]bool{})
+	if unsaid {
+		src.Retry.Tries = 0 // embedder.tries of the process that works on its documents decides
+	}
 	if len(r.problems) == 0 {
 		return src, nil
 	}

@@ -11,10 +11,12 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -22,16 +24,24 @@ import (
 	eventv1 "github.com/hookmesh/hookmesh/gen/hookmesh/event/v1"
 )
 
-// ErrCannotSign says that the preset's credential stands in the body, which is the sender's, or needs what only the provider has.
+// ErrCannotSign says that the credential stands where the body has no place for it, or that only the provider can make it.
 var ErrCannotSign = errors.New("hookmesh cannot sign for this preset")
 
-// Sign adds the headers that a real source would send with a body: signature, timestamp, ids. Headers that are already set
-// stay. It is for `hookmesh send` and for tests; the preset says how, as it does for verification. For public keys the secret
-// is the private one: PEM, or whsk_… (Ed25519).
-func (p *Preset) Sign(header http.Header, secret, method, url string, body []byte, now time.Time) error {
+// Delivery is a request that is signed.
+type Delivery struct {
+	Header      http.Header
+	Method, URL string
+	Body        []byte
+}
+
+// Sign adds what a real source would send with a body: signature, timestamp, ids. Headers that are already set stay. Where the
+// credential stands in the query or in the body, URL or Body become others; a time that stands in the body is now. It is for
+// `hookmesh send` and for tests; the preset says how, as it does for verification. For public keys the secret is the private one:
+// PEM, or whsk_… (Ed25519).
+func (p *Preset) Sign(d *Delivery, secret string, now time.Time) error {
 	for name, value := range p.SignAs {
-		if header.Get(name) == "" {
-			header.Set(name, strings.ReplaceAll(value, "{{random}}", rand.Text()))
+		if d.Header.Get(name) == "" {
+			d.Header.Set(name, strings.ReplaceAll(value, "{{random}}", rand.Text()))
 		}
 	}
 	compiled, err := p.Compile(Overrides{})
@@ -44,7 +54,7 @@ func (p *Preset) Sign(header http.Header, secret, method, url string, body []byt
 		if v.Algorithm == "none" {
 			return nil
 		}
-		if err := v.sign(compiled, header, secret, method, url, body, now); err != nil {
+		if err := v.sign(compiled, d, secret, now); err != nil {
 			last = err
 			continue
 		}
@@ -54,25 +64,30 @@ func (p *Preset) Sign(header http.Header, secret, method, url string, body []byt
 }
 
 // sign signs by one variant.
-func (v *variant) sign(c *Compiled, header http.Header, secret, method, url string, body []byte, now time.Time) error {
+func (v *variant) sign(c *Compiled, d *Delivery, secret string, now time.Time) error {
 	signer, err := v.signer(secret)
 	if err != nil {
 		return err
 	}
-	if v.signature.Header == "" {
-		return fmt.Errorf("%w: its credential stands in %s", ErrCannotSign, v.signature.place())
-	}
-	trial := header.Clone()
-	if err := v.stampNow(trial, now); err != nil {
+	trial := *d
+	trial.Header = d.Header.Clone()
+	if err := v.furnish(&trial, now); err != nil {
 		return err
+	}
+	if v.Algorithm == "each" {
+		if trial.Body, err = eachIn(trial.Body, v.Items, strings.TrimPrefix(v.signature.Body, "item."), string(signer.secret)); err != nil {
+			return fmt.Errorf("%w: its credential stands in %s of every item: %w", ErrCannotSign, v.signature.place(), err)
+		}
+		*d = trial
+		return nil
 	}
 	req := &Request{}
 	defer req.Free()
-	req.Reset(c, method, url, lines(trial), body)
+	req.Reset(c, trial.Method, trial.URL, lines(trial.Header), trial.Body)
 	if v.when.Defined() && !v.when.Bool(&req.in) {
 		return fmt.Errorf("its condition does not hold: %s", v.When)
 	}
-	in := messageInput{Request: req, id: trial.Get(v.ID), secret: signer.secret}
+	in := messageInput{Request: req, id: trial.Header.Get(v.ID), secret: signer.secret}
 	if _, refusal := v.stamp(req, &in); refusal != nil {
 		return errors.New(refusal.Reason)
 	}
@@ -80,23 +95,65 @@ func (v *variant) sign(c *Compiled, header http.Header, secret, method, url stri
 	if err != nil {
 		return err
 	}
-	for name, values := range trial {
-		header[name] = values
-	}
 	value := v.signature.Prefix + signature
-	if t := v.Timestamp; t != nil && t.Header == v.signature.Header {
-		value = t.Prefix + in.stamp + v.signature.Separator + value
+	switch {
+	case v.signature.Header != "":
+		if t := v.Timestamp; t != nil && t.Header == v.signature.Header {
+			value = t.Prefix + in.stamp + v.signature.Separator + value
+		}
+		trial.Header.Set(v.signature.Header, value)
+	case v.signature.Query != "":
+		trial.URL = withParameter(trial.URL, v.signature.Query, value)
+	default:
+		if trial.Body, err = withField(trial.Body, v.signature.Body, value); err != nil {
+			return fmt.Errorf("%w: its credential stands in %s: %w", ErrCannotSign, v.signature.place(), err)
+		}
 	}
-	header.Set(v.signature.Header, value)
+	for name, values := range trial.Header {
+		d.Header[name] = values
+	}
+	d.URL, d.Body = trial.URL, trial.Body
 	return nil
 }
 
-// stampNow sets the header of the time of sending.
-func (v *variant) stampNow(header http.Header, now time.Time) error {
-	t := v.Timestamp
-	if t == nil || header.Get(t.Header) != "" || t.Header == "" {
-		return nil
+// stands finds values of the body that a message is made of.
+var stands = regexp.MustCompile(`\{=([A-Za-z_][A-Za-z0-9_.]*)\}`)
+
+// furnish puts into the request what is signed besides its body: the time, a token, a digest of the body.
+func (v *variant) furnish(d *Delivery, now time.Time) (err error) {
+	if t := v.Timestamp; t != nil && t.Body != "" {
+		var value any = v.stampText(now)
+		if t.Unit != "rfc3339" {
+			value = json.Number(v.stampText(now))
+		}
+		if d.Body, err = withField(d.Body, t.Body, value); err != nil {
+			return fmt.Errorf("put the time into the body: %w", err)
+		}
+	} else if t != nil && t.Header != "" && d.Header.Get(t.Header) == "" {
+		d.Header.Set(t.Header, t.Prefix+v.stampText(now))
 	}
+	for _, path := range stands.FindAllStringSubmatch(v.Message, -1) {
+		if v.signature.Body == "" {
+			break // what the body holds is signed as it is
+		}
+		if d.Body, err = withField(d.Body, path[1], rand.Text()); err != nil {
+			return fmt.Errorf("put a token into the body: %w", err)
+		}
+	}
+	if g := v.Digest; g != nil && g.Query != "" {
+		sum := digestOf(g.Algorithm, d.Body)
+		text := hex.EncodeToString(sum)
+		if g.Encoding == "base64" {
+			text = base64.StdEncoding.EncodeToString(sum)
+		}
+		d.URL = withParameter(d.URL, g.Query, text)
+	}
+	return nil
+}
+
+// stampText is a time as the preset writes it.
+func (v *variant) stampText(now time.Time) string {
+	t := v.Timestamp
 	text := strconv.FormatInt(now.Unix(), 10)
 	switch t.Unit {
 	case "ms":
@@ -106,8 +163,7 @@ func (v *variant) stampNow(header http.Header, now time.Time) error {
 	case "rfc3339":
 		text = now.UTC().Format(time.RFC3339)
 	}
-	header.Set(t.Header, t.Prefix+text)
-	return nil
+	return text
 }
 
 // lines are a header's lines as the gateway would hand them on.
