@@ -75,7 +75,7 @@ bench: build ## Throughput, latency, memory and size, as ratios to a baseline in
 	cd e2e && go test -run '^$$' -bench 'Durable202|WebhookToSearchable|Start' -benchtime 1x -timeout 30m ./bench/...
 
 .PHONY: bench-sweep
-bench-sweep: ## Compare SWEEP_DOCUMENTS (default 1,000,000) of a source with as many known ones: time and memory
+bench-sweep: ## Compare SWEEP_DOCUMENTS (default 1,000,000, after a tenth of them) of a source with as many known ones: time and memory
 	cd services && go test ./wiring -run '^$$' -bench Sweep -benchtime 1x -timeout 20m
 
 .PHONY: bench-backfill
@@ -87,7 +87,7 @@ bench-memory: ## Memory under MEMORY_TIME (default 60m) of edits: does it grow?
 	cd e2e && MEMORY_TIME=$${MEMORY_TIME:-60m} go test -run '^$$' -bench Memory -benchtime 1x -timeout 3h ./bench/...
 
 .PHONY: bench-herd
-bench-herd: ## 60,000 webhooks at once upon a cold instance: all accounted for, memory, p99
+bench-herd: ## HERD_WEBHOOKS (default 60,000) at once upon a cold instance: all accounted for, memory, p99
 	cd e2e && go test -run '^$$' -bench Herd -benchtime 1x -timeout 30m ./bench/...
 
 .PHONY: bench-order
