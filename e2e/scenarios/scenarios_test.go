@@ -4,6 +4,7 @@ package scenarios
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -405,6 +406,64 @@ var scenarios = []scenario{
 			took := w.converged(time.Now())
 			w.want(w.openLetters() == 0, "%d dead letters", w.openLetters())
 			return fmt.Sprintf("30 waited, 5 were never heard of, equal %s after", took)
+		},
+	},
+	{
+		name: "restart while a source refuses us", promise: "it goes on being left alone, and is not met by all that waits", scaled: "minutes → 2 s",
+		setup: setup{top: []string{"embedder: {breaker: {first: 2s, longest: 2s}}"}},
+		run: func(w *world) string {
+			w.wiki.fail(http.StatusUnauthorized)
+			w.patient().all(w.edits("page", 30))
+			w.mesh.Until(10*time.Second, "the breaker is open", func() error {
+				if n := w.wiki.asked(); n == 0 {
+					return errors.New("nothing was fetched yet")
+				}
+				return nil
+			})
+			<-time.After(time.Second)
+			w.mesh.Kill()
+			before := w.wiki.asked()
+			w.mesh.Up()
+			up := time.Now()
+			<-time.After(4 * time.Second)
+			probes, most := w.wiki.asked()-before, int(time.Since(up)/(2*time.Second))+2
+			w.want(probes <= most, "it was asked %d times in %s after the restart, at most %d are probes", probes, time.Since(up), most)
+			w.wiki.fail(0)
+			took := w.converged(time.Now())
+			w.want(w.openLetters() == 0, "%d dead letters", w.openLetters())
+			return fmt.Sprintf("30 waited, %d probed in 4 s after the restart, equal %s after", probes, took)
+		},
+	},
+	{
+		name: "one page is forbidden", promise: "it becomes a dead letter, and the others go on", scaled: "pause 10 s → 500 ms",
+		setup: setup{top: []string{"embedder: {breaker: {first: 500ms, longest: 1s}}"}},
+		run: func(w *world) string {
+			w.wiki.breakPage("secret", http.StatusForbidden)
+			s := w.sender()
+			s.deliver(w.wiki.edit("secret"))
+			began := time.Now()
+			var last time.Duration
+			for range 3 { // it must not stop the source again and again
+				s.all(w.edits("page", 10))
+				w.mesh.Until(20*time.Second, "all others are searchable", func() error {
+					err := w.differences()
+					if err != nil && strings.HasPrefix(err.Error(), "1 differences") && strings.Contains(err.Error(), ": secret ") {
+						return nil
+					}
+					return fmt.Errorf("%w", err)
+				})
+				last = time.Since(began).Round(10 * time.Millisecond)
+			}
+			w.mesh.Until(20*time.Second, "the page is a dead letter", func() error {
+				if n := w.openLetters(); n != 1 {
+					return fmt.Errorf("there are %d", n)
+				}
+				return nil
+			})
+			w.wiki.breakPage("secret", 0)
+			back := time.Now()
+			w.cli("dead", "replay", "--source", "wiki")
+			return fmt.Sprintf("3 × 10 others after %s, equal %s after its replay", last, w.converged(back))
 		},
 	},
 	{

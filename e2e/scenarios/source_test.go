@@ -97,6 +97,16 @@ func (w *wiki) breakPage(id string, status int) {
 	w.broken[id] = status
 }
 
+// asked counts the pages that were asked for.
+func (w *wiki) asked() (n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, times := range w.fetches {
+		n += times
+	}
+	return n
+}
+
 func (w *wiki) serve(rw http.ResponseWriter, r *http.Request) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
