@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -74,6 +75,10 @@ func newGraph(tb testing.TB) *graph {
 		}
 		answer(w, map[string]any{"value": all})
 	}))
+	mux.HandleFunc("DELETE /v1.0/subscriptions/{id}", locked(func(w http.ResponseWriter, r *http.Request) {
+		delete(g.subscriptions, r.PathValue("id"))
+		w.WriteHeader(http.StatusNoContent)
+	}))
 	mux.HandleFunc("PATCH /v1.0/subscriptions/{id}", locked(func(w http.ResponseWriter, r *http.Request) {
 		m := g.subscriptions[r.PathValue("id")]
 		if m == nil {
@@ -103,6 +108,18 @@ func (g *graph) counts() string {
 	return fmt.Sprintf("%d live, %d made, %d renewed", len(g.subscriptions), g.made, g.renewed)
 }
 
+// sources runs a command about sources; the secret travels in the environment.
+func sources(m *mesh.Mesh, secret string, args ...string) {
+	m.TB.Helper()
+	ctx, cancel := context.WithTimeout(m.TB.Context(), 30*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, mesh.Binary(m.TB), append(append([]string{"sources"}, args...), "--url", m.HTTP)...)
+	cmd.Env = append(os.Environ(), "HOOKMESH_SECRET="+secret)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		m.TB.Fatalf("%v: %v: %s", args, err, out)
+	}
+}
+
 // examined is what doctor says of the subscriptions.
 func examined(m *mesh.Mesh) string {
 	ctx, cancel := context.WithTimeout(m.TB.Context(), 30*time.Second)
@@ -125,14 +142,13 @@ func TestASourceIsKeptCallingUs(t *testing.T) {
 	t.Parallel()
 	g := newGraph(t)
 	g.life = 10 * time.Minute // so little that it has to be renewed when it is looked at next
-	m := mesh.Start(t, fmt.Sprintf(`
-  - name: drive
-    preset: microsoft-graph
-    public_url: https://hooks.example/webhooks/drive
-    secrets: [{value: the-client-state}]
-    connector: {type: sharepoint, base_url: "%s/v1.0", credentials: {token: x}, scope: [drives/d1], private_addresses: true}
-    poll: {interval: 6h, sweep_interval: -1s}
-`, g.URL))
+	m := mesh.Start(t, "")
+	definition := filepath.Join(m.Dir, "drive.yaml")
+	if err := os.WriteFile(definition, fmt.Appendf(nil, "preset: microsoft-graph\npublic_url: https://hooks.example/webhooks/drive\npoll: {interval: 6h, sweep_interval: -1s}\n"+
+		"connector: {type: sharepoint, base_url: '%s/v1.0', credentials: {token: x}, scope: [drives/d1], private_addresses: true}\n", g.URL), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	sources(m, "the-client-state", "create", "drive", "--file", definition) // at run time: the secret has to find its way to who subscribes
 	subscribed := func(want string) {
 		t.Helper()
 		m.Until(30*time.Second, want, func() error {
@@ -177,6 +193,16 @@ func TestASourceIsKeptCallingUs(t *testing.T) {
 	restart(func() { clear(g.subscriptions); g.files = append(g.files, "missed") })
 	subscribed("1 live, 2 made, 1 renewed")
 	searchable("missed")
+
+	sources(m, "another-state", "rotate-secret", "drive", "--overlap", "1h")
+	m.Until(30*time.Second, "the subscription bears the new secret", func() error {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if s := g.subscriptions["sub-3"]; len(g.subscriptions) != 1 || s == nil || s["clientState"] != "another-state" {
+			return fmt.Errorf("%v", g.subscriptions)
+		}
+		return nil
+	})
 
 	restart(func() { clear(g.subscriptions); g.refuse = true })
 	m.Until(30*time.Second, "doctor tells that it was lost", func() error {

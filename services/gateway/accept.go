@@ -113,15 +113,15 @@ func (a *acceptance) event(ctx context.Context, e *eventv1.Event, duplicateOf st
 	def(&e.SecretIndex, max(a.verdict.GetSecretIndex(), 0))
 	e.Headers = a.keptHeaders()
 	if reason := flaw(e); reason != "" {
-		return a.dead(ctx, deadLetter{id: id, code: "INVALID_EVENT", reason: reason, document: e.GetDocumentId(), payload: payloadOf(e, a.delivery), whole: len(e.GetPayload()) == 0})
+		return a.dead(ctx, deadLetter{id: id, code: "INVALID_EVENT", reason: reason, document: e.GetDocumentId(), payload: payloadOf(e)})
 	}
 	value, err := proto.Marshal(e)
 	if err != nil {
-		return a.dead(ctx, deadLetter{id: id, code: "INVALID_EVENT", reason: "it cannot be encoded: " + err.Error(), payload: payloadOf(e, a.delivery)})
+		return a.dead(ctx, deadLetter{id: id, code: "INVALID_EVENT", reason: "it cannot be encoded: " + err.Error(), payload: payloadOf(e)})
 	}
 	key := kafka.DocumentKey(e.GetSource(), e.GetDocumentId())
 	if n := len(key) + len(value) + recordOverhead; n > a.s.cfg.MaxRecordBytes {
-		return a.dead(ctx, deadLetter{id: id, code: "RECORD_TOO_LARGE", document: e.GetDocumentId(), payload: payloadOf(e, a.delivery),
+		return a.dead(ctx, deadLetter{id: id, code: "RECORD_TOO_LARGE", document: e.GetDocumentId(), payload: payloadOf(e),
 			reason: fmt.Sprintf("the event has %d bytes, and the broker takes %d", n, a.s.cfg.MaxRecordBytes)})
 	}
 	a.add(ctx, "accept event", stage.Output{Topic: kafka.TopicAccepted, Key: key, Value: value}, id, e.GetDocumentId(), attribute.String("hookmesh.action", e.GetAction().String()))
@@ -161,11 +161,13 @@ func flaw(e *eventv1.Event) string {
 	return ""
 }
 
-func payloadOf(e *eventv1.Event, d *verifierv1.VerifyRequest) []byte {
+// payloadOf is what is kept of an event that goes no further: its payload, or its content if that is all that it carries. The body
+// itself may hold credentials that the preset takes out.
+func payloadOf(e *eventv1.Event) []byte {
 	if p := e.GetPayload(); len(p) > 0 {
 		return p
 	}
-	return d.GetBody()
+	return []byte(e.GetContent().GetText())
 }
 
 // owe remembers that an authentic delivery was sent away.

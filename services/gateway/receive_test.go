@@ -266,10 +266,10 @@ func TestAnEventLargerThanTheBrokerTakesIsQuarantinedWhole(t *testing.T) {
 	payload := strings.Repeat("x", 1<<20)
 	r.verifier.set(func(*verifierv1.VerifyRequest) (*verifierv1.VerifyResponse, error) {
 		e := event("big")
-		e.Payload, e.Content = []byte(payload), &eventv1.Content{Inline: true, Text: payload}
+		e.Payload, e.Content = nil, &eventv1.Content{Inline: true, Text: payload, Title: payload}
 		return accepted(e), nil
 	})
-	w := r.post("/webhooks/docs", payload)
+	w := r.post("/webhooks/docs", "credentials that the preset takes out")
 	b := parse(t, w.Body.Bytes())
 	if w.Code != http.StatusAccepted || len(b.Quarantined) != 1 || b.Quarantined[0].Code != "RECORD_TOO_LARGE" {
 		t.Fatalf("%d %s", w.Code, w.Body)

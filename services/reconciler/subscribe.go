@@ -2,6 +2,8 @@ package reconciler
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +15,7 @@ import (
 
 	reconcilerv1 "github.com/hookmesh/hookmesh/gen/hookmesh/reconciler/v1"
 	"github.com/hookmesh/hookmesh/services/connector"
+	"github.com/hookmesh/hookmesh/services/internal/config"
 )
 
 const (
@@ -30,6 +33,14 @@ type subscription struct {
 	MadeAt time.Time
 	// Error is that of the last try; empty if it went well.
 	Error string `json:",omitempty"`
+	// Secret marks which secret it bears, so that it is seen when that is no longer the right one; empty: not known.
+	Secret string `json:",omitempty"`
+}
+
+// mark tells a source's secrets apart. It is too short to try values against it.
+func mark(secret string) string {
+	sum := sha256.Sum256([]byte("hookmesh subscription\x00" + secret))
+	return hex.EncodeToString(sum[:3])
 }
 
 // due says whether it has to be renewed: when a third of its life is left.
@@ -46,14 +57,14 @@ type subscriptionPlan struct {
 }
 
 // planSubscriptions compares what has to be watched with what is kept, and with what the source still knows (if it tells). What
-// the source has lost, or what has ended, is made anew.
-func planSubscriptions(resources []string, kept []subscription, listed []connector.Subscription, told bool, now time.Time) (p subscriptionPlan) {
+// the source has lost, or what has ended, is made anew; so is what bears another secret than the given one.
+func planSubscriptions(resources []string, kept []subscription, listed []connector.Subscription, told bool, secret string, now time.Time) (p subscriptionPlan) {
 	for _, s := range kept {
 		lost := told && !slices.ContainsFunc(listed, func(l connector.Subscription) bool { return l.ID == s.ID })
 		ended := !s.ExpiresAt.IsZero() && !s.ExpiresAt.After(now)
 		switch {
 		case lost || ended || s.ID == "":
-		case !slices.Contains(resources, s.Resource):
+		case !slices.Contains(resources, s.Resource), s.Secret != "" && s.Secret != mark(secret):
 			p.end = append(p.end, s)
 		case s.due(now):
 			p.renew = append(p.renew, s)
@@ -85,14 +96,18 @@ func (p *poller) unsubscribed() string {
 	return ""
 }
 
-// subscriptionSecret is the newest secret that is valid.
+// subscriptionSecret is the valid secret that lasts longest, of several the last: during a rotation that is the new one. Secrets of
+// another kind, or of one subscription alone, are none that a new subscription could bear.
 func (p *poller) subscriptionSecret() string {
+	best := config.Secret{}
 	for _, s := range p.src.Secrets {
-		if s.NotAfter.IsZero() || s.NotAfter.After(p.deps.Now()) {
-			return s.Value
+		valid := s.NotAfter.IsZero() || s.NotAfter.After(p.deps.Now())
+		longer := best.Value == "" || s.NotAfter.IsZero() || !best.NotAfter.IsZero() && !s.NotAfter.Before(best.NotAfter)
+		if valid && longer && s.Kind == "" && s.For == "" {
+			best = s
 		}
 	}
-	return ""
+	return best.Value
 }
 
 // runSubscriptions keeps the source calling us until ctx ends.
@@ -131,7 +146,8 @@ func (p *poller) keepSubscriptions(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("list subscriptions: %w", err)
 	}
-	plan := planSubscriptions(resources, kept, listed, told, p.deps.Now())
+	secret := p.subscriptionSecret()
+	plan := planSubscriptions(resources, kept, listed, told, secret, p.deps.Now())
 	now := plan.keep
 	pending := slices.Concat(plan.renew, plan.end)
 	store := func() error {
@@ -158,8 +174,8 @@ func (p *poller) keepSubscriptions(ctx context.Context) error {
 		errs = append(errs, err, store())
 	}
 	for _, r := range plan.subscribe {
-		made, err := p.src.Subscriber.Subscribe(ctx, r, p.src.PublicURL, p.subscriptionSecret())
-		s := subscription{Subscription: made, MadeAt: p.deps.Now()}
+		made, err := p.src.Subscriber.Subscribe(ctx, r, p.src.PublicURL, secret)
+		s := subscription{Subscription: made, MadeAt: p.deps.Now(), Secret: mark(secret)}
 		if err != nil {
 			s = subscription{Subscription: connector.Subscription{Resource: r}, Error: err.Error()}
 			for _, old := range kept {
@@ -180,9 +196,11 @@ func (p *poller) keepSubscriptions(ctx context.Context) error {
 
 // renew extends a subscription; one that is lost is made anew, and one that cannot be extended now is kept until it ends.
 func (p *poller) renew(ctx context.Context, s subscription) (subscription, error) {
-	next, err := p.src.Subscriber.Renew(ctx, s.Subscription, p.src.PublicURL, p.subscriptionSecret())
+	secret := p.subscriptionSecret() // the one that it bears, or it would be made anew
+	next, err := p.src.Subscriber.Renew(ctx, s.Subscription, p.src.PublicURL, secret)
 	if errors.Is(err, connector.ErrGone) {
-		next, err = p.src.Subscriber.Subscribe(ctx, s.Resource, p.src.PublicURL, p.subscriptionSecret())
+		s.Secret = mark(secret)
+		next, err = p.src.Subscriber.Subscribe(ctx, s.Resource, p.src.PublicURL, secret)
 		if err == nil {
 			p.schedule(0)
 			p.wakeUp()
@@ -192,7 +210,7 @@ func (p *poller) renew(ctx context.Context, s subscription) (subscription, error
 		s.Error = err.Error()
 		return s, fmt.Errorf("renew the subscription to %s: %w", s.Resource, err)
 	}
-	return subscription{Subscription: next, MadeAt: p.deps.Now()}, nil
+	return subscription{Subscription: next, MadeAt: p.deps.Now(), Secret: s.Secret}, nil
 }
 
 // subscriptionStatus tells how the subscriptions stand.

@@ -140,7 +140,7 @@ func TestASourceIsKeptCallingUs(t *testing.T) {
 
 func TestAnInstanceThatWasAwayMakesEndedSubscriptionsAnew(t *testing.T) {
 	kept := []subscription{{Subscription: connector.Subscription{ID: "1", Resource: "a", ExpiresAt: began.Add(-time.Minute)}}, {Subscription: connector.Subscription{Resource: "b"}, Error: "HTTP 500"}}
-	p := planSubscriptions([]string{"a", "b"}, kept, nil, false, began)
+	p := planSubscriptions([]string{"a", "b"}, kept, nil, false, "new", began)
 	if len(p.subscribe) != 2 || len(p.renew)+len(p.keep)+len(p.end) != 0 {
 		t.Errorf("%+v", p)
 	}
@@ -160,6 +160,41 @@ func TestASourceThatCannotBeAskedToCallUsSaysWhy(t *testing.T) {
 		}
 		if p := s.source("s"); p.unsubscribed() != want || p.subscribable() != (want == "") {
 			t.Errorf("%q, want %q", p.unsubscribed(), want)
+		}
+	}
+}
+
+func TestASubscriptionBearsTheSecretThatLastsLongest(t *testing.T) {
+	soon, later := began.Add(time.Hour), began.Add(2*time.Hour)
+	for want, secrets := range map[string][]config.Secret{
+		"":      {{Value: "over", NotAfter: began.Add(-time.Hour)}},
+		"new":   {{Value: "old", NotAfter: soon}, {Value: "new"}},
+		"last":  {{Value: "first"}, {Value: "last"}},
+		"only":  {{Value: "only", NotAfter: soon}},
+		"later": {{Value: "later", NotAfter: later}, {Value: "sooner", NotAfter: soon}},
+		"usual": {{Value: "usual"}, {Value: "of a kind", Kind: "verify-token"}, {Value: "of one", For: "sub-1"}},
+	} {
+		src := Source{Source: config.Source{Name: "s", Secrets: secrets}}
+		s, err := New(Deps{Telemetry: telemetry.Nop(), Now: func() time.Time { return began }}, Config{}, []Source{src})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := s.source("s").subscriptionSecret(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
+// After a rotation the old secret ends: what bears it is made anew before that, or everything that it brings would be refused.
+func TestASubscriptionWithAnOldSecretIsMadeAnew(t *testing.T) {
+	lives := connector.Subscription{ID: "1", Resource: "a", ExpiresAt: began.Add(24 * time.Hour)}
+	for name, tt := range map[string]struct {
+		secret string
+		anew   bool
+	}{"the same": {mark("new"), false}, "not known": {"", false}, "another": {mark("old"), true}} {
+		p := planSubscriptions([]string{"a"}, []subscription{{Subscription: lives, MadeAt: began, Secret: tt.secret}}, nil, false, "new", began)
+		if (len(p.subscribe) == 1 && len(p.end) == 1) != tt.anew || (len(p.keep) == 1) == tt.anew {
+			t.Errorf("%s: %+v", name, p)
 		}
 	}
 }

@@ -41,9 +41,11 @@ type SourcesDeps struct {
 	// Declared are the sources of the configuration file.
 	Declared []config.Source
 	// Check says what the other services could not work with in a source; nil: nothing more than the verifier.
-	Check     func(config.Source) error
-	Telemetry telemetry.Telemetry
-	Now       func() time.Time
+	Check func(config.Source) error
+	// Subscribes says whether somebody has to ask a source to call us, and to tell it a secret; nil: nobody has to.
+	Subscribes func(config.Source) bool
+	Telemetry  telemetry.Telemetry
+	Now        func() time.Time
 }
 
 // Sources implements SourceService: sources that are made, changed and removed at run time.
@@ -247,6 +249,11 @@ func (s *Sources) open(r Record, before *managed) (*managed, error) {
 	m.sent = &sourcev1.ManagedSource{Name: r.Name, State: m.stateName(), Revision: r.Revision}
 	if m.sent.Definition, m.sent.Sealed, err = sources.Seal(s.deps.Keys, r.Name, m.content.Definition); err != nil {
 		return nil, err
+	}
+	if s.deps.Subscribes != nil && s.deps.Subscribes(m.cfg) {
+		if m.sent.SealedSecrets, err = sources.SealSecrets(s.deps.Keys, r.Name, m.cfg.Secrets); err != nil {
+			return nil, err
+		}
 	}
 	return m, nil
 }

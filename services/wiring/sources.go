@@ -84,7 +84,7 @@ func initSources(ctx context.Context, m *Mesh, service *verifier.Service) error 
 		return err
 	}
 	api, err := verifier.NewSources(ctx, verifier.SourcesDeps{
-		Verifier: service, Store: store, Keys: m.keys, Declared: m.cfg.Sources, Check: checkSource, Telemetry: m.tel.Named("verifier"), Now: m.opts.Now,
+		Verifier: service, Store: store, Keys: m.keys, Declared: m.cfg.Sources, Check: checkSource, Subscribes: subscribes, Telemetry: m.tel.Named("verifier"), Now: m.opts.Now,
 	})
 	if err != nil {
 		return err
@@ -117,6 +117,12 @@ func (m *Mesh) followSources(service *gateway.Service) {
 func checkSource(src config.Source) error {
 	_, err := registry.New(src, &rest.Limiters{})
 	return err
+}
+
+// subscribes says whether a source has to be asked to call us, so that the reconciler needs a secret of it.
+func subscribes(src config.Source) bool {
+	c, err := registry.New(src, &rest.Limiters{})
+	return err == nil && c.Subscriber != nil && src.PublicURL != ""
 }
 
 // fetchers makes what gets documents, of sources that are disabled too: what was accepted before is still processed.

@@ -226,7 +226,7 @@ const unrenewed = 10 * time.Minute
 // not, with why.
 func CheckSubscriptions(all []Subscription, unsubscribed map[string]string, now time.Time) (out []Finding) {
 	for _, source := range slices.Sorted(maps.Keys(unsubscribed)) {
-		out = append(out, Finding{"subscriptions", source, Problem, "it is never asked to call us: " + unsubscribed[source], "give the source public_url and a secret, in the configuration file (secrets of sources that are made at run time do not leave the verifier); until then only polls find its changes"})
+		out = append(out, Finding{"subscriptions", source, Problem, "it is never asked to call us: " + unsubscribed[source], "give the source public_url and a secret (and every reconciler the verifier's keys, if the source was made at run time); until then only polls find its changes"})
 	}
 	alive := 0
 	for _, s := range all {

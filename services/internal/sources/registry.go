@@ -57,7 +57,8 @@ func New(declared []config.Source, watcher Watcher, keys *seal.Ring, log *slog.L
 	return r
 }
 
-// All returns the sources, by name. None has webhook secrets but those of the configuration file.
+// All returns the sources, by name. Of those that were made at run time, only the ones that have to be subscribed to
+// have webhook secrets here.
 func (r *Registry) All() []Source {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -186,5 +187,9 @@ func (r *Registry) read(m *sourcev1.ManagedSource) (config.Source, error) {
 	if r.keys == nil {
 		return public(m.GetName(), m.GetDefinition())
 	}
-	return open(r.keys, m.GetName(), m.GetSealed())
+	src, err := open(r.keys, m.GetName(), m.GetSealed())
+	if err == nil && len(m.GetSealedSecrets()) > 0 {
+		src.Secrets, err = openSecrets(r.keys, m.GetName(), m.GetSealedSecrets())
+	}
+	return src, err
 }

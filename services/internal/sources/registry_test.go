@@ -140,3 +140,25 @@ func TestNothingIsKnownToBeAllUntilTheVerifierTold(t *testing.T) {
 		}
 	})
 }
+
+func TestSecretsTravelSealedToWhoSubscribes(t *testing.T) {
+	keys := ring(t, 1)
+	end := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	secrets := []config.Secret{{Value: "canary-1", NotAfter: end}, {Value: "canary-2", Kind: "k", For: "f"}}
+	m := message(t, keys, map[string]int64{"a": 1}).GetSources()[0]
+	var err error
+	if m.SealedSecrets, err = SealSecrets(keys, "a", secrets); err != nil || bytes.Contains(m.SealedSecrets, []byte("canary")) {
+		t.Fatalf("%q, %v", m.SealedSecrets, err)
+	}
+	src, err := New(nil, nil, keys, slog.New(slog.DiscardHandler)).read(m)
+	if err != nil || !slices.Equal(src.Secrets, secrets) {
+		t.Errorf("%d secrets, %v", len(src.Secrets), err)
+	}
+	if src, err = New(nil, nil, nil, slog.New(slog.DiscardHandler)).read(m); err != nil || len(src.Secrets) != 0 {
+		t.Errorf("without keys: %d secrets, %v", len(src.Secrets), err)
+	}
+	m.Name = "b" // another source's are not taken for its own
+	if _, err = New(nil, nil, keys, slog.New(slog.DiscardHandler)).read(m); err == nil {
+		t.Error("a source took over what was sealed for another")
+	}
+}

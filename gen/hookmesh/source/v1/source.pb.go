@@ -1287,7 +1287,10 @@ type ManagedSource struct {
 	// The whole definition as JSON, without webhook secrets, sealed with the name as additional data.
 	Sealed []byte `protobuf:"bytes,4,opt,name=sealed,proto3" json:"sealed,omitempty"`
 	// Grows with every change of it.
-	Revision      int64 `protobuf:"varint,5,opt,name=revision,proto3" json:"revision,omitempty"`
+	Revision int64 `protobuf:"varint,5,opt,name=revision,proto3" json:"revision,omitempty"`
+	// Its webhook secrets as JSON, sealed likewise: only of sources that have to be asked to call us, because who asks has to tell
+	// them a secret. Empty for all others.
+	SealedSecrets []byte `protobuf:"bytes,6,opt,name=sealed_secrets,json=sealedSecrets,proto3" json:"sealed_secrets,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1355,6 +1358,13 @@ func (x *ManagedSource) GetRevision() int64 {
 		return x.Revision
 	}
 	return 0
+}
+
+func (x *ManagedSource) GetSealedSecrets() []byte {
+	if x != nil {
+		return x.SealedSecrets
+	}
+	return nil
 }
 
 // GetClocksRequest asks for all.
@@ -1632,7 +1642,7 @@ const file_hookmesh_source_v1_source_proto_rawDesc = "" +
 	"\x13WatchSourcesRequest\"o\n" +
 	"\x14WatchSourcesResponse\x12;\n" +
 	"\asources\x18\x01 \x03(\v2!.hookmesh.source.v1.ManagedSourceR\asources\x12\x1a\n" +
-	"\brevision\x18\x02 \x01(\x03R\brevision\"\xa8\x01\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\"\xcf\x01\n" +
 	"\rManagedSource\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12/\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x19.hookmesh.source.v1.StateR\x05state\x12\x1e\n" +
@@ -1640,7 +1650,8 @@ const file_hookmesh_source_v1_source_proto_rawDesc = "" +
 	"definition\x18\x03 \x01(\fR\n" +
 	"definition\x12\x16\n" +
 	"\x06sealed\x18\x04 \x01(\fR\x06sealed\x12\x1a\n" +
-	"\brevision\x18\x05 \x01(\x03R\brevision\"\x12\n" +
+	"\brevision\x18\x05 \x01(\x03R\brevision\x12%\n" +
+	"\x0esealed_secrets\x18\x06 \x01(\fR\rsealedSecrets\"\x12\n" +
 	"\x10GetClocksRequest\"\xb2\x02\n" +
 	"\x11GetClocksResponse\x129\n" +
 	"\asources\x18\x01 \x03(\v2\x1f.hookmesh.source.v1.SourceClockR\asources\x12\x12\n" +
