@@ -79,7 +79,7 @@ func (a *acceptance) build(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := a.dead(ctx, deadLetter{id: id, code: item.GetCode(), reason: item.GetReason(), payload: item.GetPayload(), whole: item.GetWhole()}); err != nil {
+		if err := a.dead(ctx, deadLetter{id: id, code: item.GetCode(), reason: item.GetReason(), payload: item.GetPayload(), delivery: item.GetDelivery(), whole: item.GetWhole()}); err != nil {
 			return err
 		}
 	}
@@ -226,7 +226,7 @@ func newID() (string, error) {
 // deadLetter is what could not become an event.
 type deadLetter struct {
 	id, code, reason, document string
-	payload                    []byte
+	payload, delivery          []byte
 	whole                      bool // payload is all of the delivery
 }
 
@@ -241,7 +241,7 @@ func (a *acceptance) dead(ctx context.Context, l deadLetter) error {
 	if sc := trace.SpanContextFromContext(ctx); sc.HasTraceID() {
 		letter.TraceId, letter.SpanId = sc.TraceID().String(), sc.SpanID().String()
 	}
-	if l.whole {
+	if letter.Delivery = l.delivery; l.whole || len(l.delivery) > 0 {
 		letter.Assurance = a.verdict.GetAssurance()
 	}
 	if len(l.document) <= maxDocumentID {
@@ -262,10 +262,10 @@ func fit(l *eventv1.DeadLetter, limit int) {
 	if size(l) <= limit {
 		return
 	}
-	l.Headers, l.Url = nil, ""
+	l.Headers, l.Url, l.Delivery = nil, "", nil
+	l.Assurance = eventv1.Assurance_ASSURANCE_UNSPECIFIED // what is left is not the whole delivery
 	if over := size(l) - limit; over > 0 {
 		keep := max(0, len(l.GetPayload())-over-256)
-		l.Assurance = eventv1.Assurance_ASSURANCE_UNSPECIFIED // nothing can be made of a part
 		l.Error += fmt.Sprintf(" (the payload of %d bytes is cut to %d)", len(l.GetPayload()), keep)
 		l.Payload = l.GetPayload()[:keep]
 	}

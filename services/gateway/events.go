@@ -83,7 +83,7 @@ func (s *Service) ask(ctx context.Context, id string) story {
 // withoutPayload leaves out what a dead letter was made of.
 func withoutPayload(l *eventv1.DeadLetter) *eventv1.DeadLetter {
 	if l != nil {
-		l.Payload = nil
+		l.Payload, l.Delivery = nil, nil
 		for _, ev := range []*eventv1.Event{l.GetEvent(), l.GetChange().GetEvent()} {
 			if ev != nil {
 				ev.Payload, ev.Content, ev.Headers = nil, nil, nil

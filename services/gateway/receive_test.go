@@ -236,15 +236,15 @@ func TestEventsAndDeadLettersTellOfTheirRequestWithoutItsCredentials(t *testing.
 	r := start(t)
 	mixed := accepted(event("page"))
 	mixed.Verdict, mixed.Assurance, mixed.RedactedParameters = verifierv1.Verdict_VERDICT_QUARANTINED, eventv1.Assurance_ASSURANCE_BODY, []string{"hub.word"}
-	mixed.Quarantined = []*verifierv1.QuarantinedItem{{Payload: []byte("whole"), Whole: true}, {Payload: []byte("item")}}
+	mixed.Quarantined = []*verifierv1.QuarantinedItem{{Payload: []byte("whole"), Whole: true}, {Payload: []byte("item")}, {Payload: []byte("item"), Delivery: []byte("[item]")}}
 	r.verifier.set(verdict(mixed))
 	r.post("/webhooks/docs?event=page&token=s3cret&hub.word=s3cret&X-Amz-Signature=s3cret", "body", "X-Hub-Signature-256: s3cret", "X-Event: push")
 	ev := decode(t, &eventv1.Event{}, r.kafka.await(t, kafka.TopicAccepted, 1)[0])
 	if text := ev.String(); strings.Contains(text, "s3cret") || !strings.Contains(text, "push") {
 		t.Errorf("the event holds %v", ev.GetHeaders())
 	}
-	letters := r.kafka.await(t, kafka.TopicDead, 2)
-	for i, want := range []eventv1.Assurance{eventv1.Assurance_ASSURANCE_BODY, eventv1.Assurance_ASSURANCE_UNSPECIFIED} {
+	letters := r.kafka.await(t, kafka.TopicDead, 3)
+	for i, want := range []eventv1.Assurance{eventv1.Assurance_ASSURANCE_BODY, eventv1.Assurance_ASSURANCE_UNSPECIFIED, eventv1.Assurance_ASSURANCE_BODY} {
 		l := decode(t, &eventv1.DeadLetter{}, letters[i])
 		if l.GetAssurance() != want || l.GetMethod() != http.MethodPost || l.GetReceivedAt() == nil || strings.Contains(l.String(), "s3cret") || !strings.HasPrefix(l.GetUrl(), "/webhooks/docs?event=page&token=") {
 			t.Errorf("letter %d: %v", i, l)

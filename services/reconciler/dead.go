@@ -100,7 +100,7 @@ func (s *Service) ListDeadLetters(ctx context.Context, req *reconcilerv1.ListDea
 		res.NextPageToken = base64.RawURLEncoding.EncodeToString(strconv.AppendInt(nil, letters[limit-1].Number, 10))
 	}
 	for _, d := range letters {
-		d.Letter.Payload = nil
+		d.Letter.Payload, d.Letter.Delivery = nil, nil
 		for _, ev := range []*eventv1.Event{d.Letter.GetEvent(), d.Letter.GetChange().GetEvent()} {
 			if ev != nil {
 				ev.Payload, ev.Content, ev.Headers = nil, nil, nil

@@ -96,8 +96,12 @@ func (s *Service) plan(ctx context.Context, d *eventv1.DeadLetter) (replay, erro
 
 // planPayload reads the delivery of a dead letter again.
 func (s *Service) planPayload(ctx context.Context, d *eventv1.DeadLetter) (replay, error) {
+	body := d.GetDelivery()
+	if len(body) == 0 {
+		body = d.GetPayload()
+	}
 	res, err := s.deps.Verifier.Understand(ctx, &verifierv1.UnderstandRequest{Assurance: d.GetAssurance(), Request: &verifierv1.VerifyRequest{
-		Source: d.GetSource(), Method: d.GetMethod(), Url: d.GetUrl(), Headers: d.GetHeaders(), Body: d.GetPayload(), ReceivedAt: d.GetReceivedAt(),
+		Source: d.GetSource(), Method: d.GetMethod(), Url: d.GetUrl(), Headers: d.GetHeaders(), Body: body, ReceivedAt: d.GetReceivedAt(),
 	}})
 	switch {
 	case status.Code(err) == codes.NotFound:

@@ -18,6 +18,8 @@ import (
 	verifierv1 "github.com/hookmesh/hookmesh/gen/hookmesh/verifier/v1"
 	"github.com/hookmesh/hookmesh/services/internal/config"
 	"github.com/hookmesh/hookmesh/services/internal/telemetry"
+	"github.com/hookmesh/hookmesh/services/verifier/preset"
+	"github.com/hookmesh/hookmesh/services/verifier/presets"
 )
 
 // judged compiles a source and judges one request by it.
@@ -51,6 +53,9 @@ func TestOneBadItemOfABatchIsQuarantinedAlone(t *testing.T) {
 	}
 	if payload := string(got.GetQuarantined()[0].GetPayload()); payload != `{"eventId":2,"subscriptionType":"contact.creation"}` {
 		t.Errorf("the whole delivery was quarantined: %s", payload)
+	}
+	if alone := string(got.GetQuarantined()[0].GetDelivery()); alone != `[{"eventId":2,"subscriptionType":"contact.creation"}]` || got.GetQuarantined()[0].GetWhole() {
+		t.Errorf("alone it would come as %s", alone)
 	}
 	for i, want := range []string{"contact/10", "contact/30"} {
 		if ev := got.GetEvents()[i]; ev.GetDocumentId() != want || !strings.HasPrefix(string(ev.GetPayload()), `{"eventId":`) {
@@ -241,5 +246,67 @@ func TestADeliveryThatWasKeptIsReadAgainWithThePresetAsItIsNow(t *testing.T) {
 	}
 	if _, err := mended.Understand(t.Context(), &verifierv1.UnderstandRequest{Request: &verifierv1.VerifyRequest{Source: "gone"}}); status.Code(err) != codes.NotFound {
 		t.Errorf("%v", err)
+	}
+}
+
+// A bad item is kept as it would have come alone, so that it can be read again: whatever stands around the list stays, credentials
+// are taken out, and lists in lists are cut at both levels.
+func TestABadItemIsKeptAsItWouldComeAlone(t *testing.T) {
+	const own = `
+name: own
+description: Nested lists
+confidence: verified
+references: [https://example.com]
+verify:
+  - {algorithm: hmac-sha256, signature: {header: X-Signature}, encoding: hex, message: "{body}"}
+redact: {fields: [token, entries.token]}
+events:
+  - when: body.kind == "batch"
+    split: body.entries
+    nested: item.changes
+    document_id: [item.id]
+    action: ['"upsert"']
+  - when: body.kind == "computed"
+    split: body.entries.map(e, e.changes).flatten()
+    document_id: [item.id]
+    action: ['"upsert"']
+`
+	p, err := preset.Parse([]byte(own))
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := presets.With(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	src, err := compileSource(config.Source{Name: "s", Preset: "own", Secrets: secrets("s")}, set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	judge := func(body string) *verifierv1.VerifyResponse {
+		mac := hmac.New(sha256.New, []byte("s"))
+		mac.Write([]byte(body))
+		return src.judge(verifyRequest("POST", "/x", map[string]string{"X-Signature": hex.EncodeToString(mac.Sum(nil)), "Content-Type": "application/json"}, []byte(body)), time.Unix(0, 0), true)
+	}
+	const entries = `"token":"canary","entries":[{"token":"canary","changes":[{"id":"a"}]}, {"n":2,"token":"canary","changes":[{"id":"b"}, {"x":1} ,{"id":"c"},{"x":2}]}, {"changes":[]}],"last":1}`
+	got := judge(`{"kind":"batch",` + entries)
+	want := []string{
+		`{"kind":"batch","token":"[redacted]","entries":[{"n":2,"token":"[redacted]","changes":[{"x":1}]}],"last":1}`,
+		`{"kind":"batch","token":"[redacted]","entries":[{"n":2,"token":"[redacted]","changes":[{"x":2}]}],"last":1}`,
+	}
+	if len(got.GetEvents()) != 3 || len(got.GetQuarantined()) != len(want) {
+		t.Fatalf("%v", got)
+	}
+	for i, q := range got.GetQuarantined() {
+		if string(q.GetDelivery()) != want[i] {
+			t.Errorf("item %d: %s, want %s", i, q.GetDelivery(), want[i])
+		}
+		again := src.reread(verifyRequest("POST", "/x", map[string]string{"Content-Type": "application/json"}, q.GetDelivery()), eventv1.Assurance_ASSURANCE_BODY)
+		if len(again.GetQuarantined()) != 1 || string(again.GetQuarantined()[0].GetPayload()) != string(q.GetPayload()) || len(again.GetEvents()) != 0 {
+			t.Errorf("item %d read again: %v", i, again)
+		}
+	}
+	if got = judge(`{"kind":"computed",` + entries); len(got.GetQuarantined()) != 2 || got.GetQuarantined()[0].GetDelivery() != nil || got.GetQuarantined()[0].GetWhole() {
+		t.Errorf("items that the preset computes: %v", got)
 	}
 }

@@ -248,7 +248,7 @@ func response(r *preset.Response) *verifierv1.HttpResponse {
 func (s *source) quarantine(r *preset.Request, res *verifierv1.VerifyResponse, troubles ...preset.Trouble) *verifierv1.VerifyResponse {
 	res.Verdict, res.Code, res.Reason = verifierv1.Verdict_VERDICT_QUARANTINED, troubles[0].Code, "authentic, but cannot be understood: "+troubles[0].Reason
 	for _, t := range troubles {
-		item := &verifierv1.QuarantinedItem{Payload: t.Payload, Code: t.Code, Reason: t.Reason, Whole: t.Payload == nil}
+		item := &verifierv1.QuarantinedItem{Payload: t.Payload, Code: t.Code, Reason: t.Reason, Whole: t.Payload == nil, Delivery: t.Delivery}
 		if item.GetWhole() {
 			item.Payload = r.Payload()
 		}

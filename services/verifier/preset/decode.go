@@ -18,6 +18,8 @@ type Trouble struct {
 	Reason string
 	// Payload is the item, if the delivery holds several; nil: the whole body.
 	Payload []byte
+	// Delivery is the body with that item alone; nil if there is no item, or it cannot be made.
+	Delivery []byte
 }
 
 // decode reads the body as the preset says, once.

@@ -99,14 +99,15 @@ func (u *rule) understand(r *Request, proof Proof, m *Meaning) {
 		m.Troubles = append(m.Troubles, Trouble{Code: "PAYLOAD_INCOMPLETE", Reason: fmt.Sprintf("the payload does not hold the list of items: %s", u.Split)})
 		return
 	}
-	defer func() { r.in.Item = nil }()
+	defer func() { r.in.Item, r.lists = nil, nil }()
 	number := 0
 	for _, item := range items {
 		r.in.Item = item
+		r.lists = append(r.lists[:0], within{items, item})
 		inner := []any{item}
 		if u.nested.Defined() {
 			if inner, ok = u.nested.List(&r.in); !ok {
-				m.Troubles = append(m.Troubles, Trouble{Code: "PAYLOAD_INCOMPLETE", Reason: fmt.Sprintf("an item does not hold the list of items: %s", u.Nested), Payload: r.payload()})
+				m.Troubles = append(m.Troubles, Trouble{Code: "PAYLOAD_INCOMPLETE", Reason: fmt.Sprintf("an item does not hold the list of items: %s", u.Nested), Payload: r.payload(), Delivery: r.alone(m)})
 				continue
 			}
 		}
@@ -117,6 +118,9 @@ func (u *rule) understand(r *Request, proof Proof, m *Meaning) {
 				return
 			}
 			r.in.Item = one
+			if u.nested.Defined() {
+				r.lists = append(r.lists[:1], within{inner, one})
+			}
 			u.one(r, proof, m, number)
 		}
 	}
@@ -156,20 +160,20 @@ func (u *rule) one(r *Request, proof Proof, m *Meaning, number int) {
 	case "ignore":
 		return
 	default:
-		m.Troubles = append(m.Troubles, Trouble{Code: "ACTION_UNKNOWN", Reason: fmt.Sprintf("the action is %.40q, which docs/presets.md does not name", action), Payload: r.item(number)})
+		m.Troubles = append(m.Troubles, Trouble{Code: "ACTION_UNKNOWN", Reason: fmt.Sprintf("the action is %.40q, which docs/presets.md does not name", action), Payload: r.item(number), Delivery: r.alone(m)})
 		return
 	}
 	ev := Event{Action: action, Ordering: u.Ordering, Format: u.Format}
 	if ev.DocumentID, ok = id.String(in); !ok {
-		m.Troubles = append(m.Troubles, Trouble{Code: "DOCUMENT_ID_MISSING", Reason: fmt.Sprintf("none of these is in the payload: %s", strings.Join(u.ids(id), ", ")), Payload: r.item(number)})
+		m.Troubles = append(m.Troubles, Trouble{Code: "DOCUMENT_ID_MISSING", Reason: fmt.Sprintf("none of these is in the payload: %s", strings.Join(u.ids(id), ", ")), Payload: r.item(number), Delivery: r.alone(m)})
 		return
 	}
 	if bad := len(ev.DocumentID) > MaxDocumentID || !utf8.ValidString(ev.DocumentID) || strings.ContainsRune(ev.DocumentID, 0); bad {
-		m.Troubles = append(m.Troubles, Trouble{Code: "DOCUMENT_ID_INVALID", Reason: fmt.Sprintf("the document's id has %d bytes; at most %d bytes of UTF-8 without NUL are taken", len(ev.DocumentID), MaxDocumentID), Payload: r.item(number)})
+		m.Troubles = append(m.Troubles, Trouble{Code: "DOCUMENT_ID_INVALID", Reason: fmt.Sprintf("the document's id has %d bytes; at most %d bytes of UTF-8 without NUL are taken", len(ev.DocumentID), MaxDocumentID), Payload: r.item(number), Delivery: r.alone(m)})
 		return
 	}
 	if !u.identify(r, proof, &ev, number) {
-		m.Troubles = append(m.Troubles, Trouble{Code: "EVENT_ID_INVALID", Reason: fmt.Sprintf("the event's id has %d bytes, at most %d are taken", len(ev.IdempotencyKey), MaxKey), Payload: r.item(number)})
+		m.Troubles = append(m.Troubles, Trouble{Code: "EVENT_ID_INVALID", Reason: fmt.Sprintf("the event's id has %d bytes, at most %d are taken", len(ev.IdempotencyKey), MaxKey), Payload: r.item(number), Delivery: r.alone(m)})
 		return
 	}
 	u.describe(in, &ev)

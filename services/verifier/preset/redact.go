@@ -1,6 +1,7 @@
 package preset
 
 import (
+	"bytes"
 	"net/url"
 	"slices"
 
@@ -63,26 +64,80 @@ func (r *Request) payload() []byte {
 	}
 }
 
-// redact is a value's text without what stands at the paths.
-func redact(v jsonvalue.Value, paths ...*jsonvalue.Paths) []byte {
+// within is an item in its list.
+type within struct {
+	list []any
+	item any
+}
+
+const (
+	// maxAlone and maxAloneBody bound for how many items of a delivery, and of how large ones, it is kept how they would come alone.
+	maxAlone     = 100
+	maxAloneBody = 1 << 20
+)
+
+// alone is the body as if it held the current item alone, so that the item can be read again by itself; nil if that cannot be made:
+// the list was computed, or the body is no JSON.
+func (r *Request) alone(m *Meaning) []byte {
+	if len(r.lists) == 0 || r.doc == nil || len(m.Troubles) >= maxAlone || len(r.Body) > maxAloneBody {
+		return nil
+	}
+	root := r.doc.Root()
+	if !bytes.Equal(bytes.TrimSpace(r.Body), []byte(root.Raw())) {
+		return nil // the JSON stands inside of something else
+	}
+	var cuts []cut
+	for _, w := range r.lists {
+		item, ok1 := w.item.(jsonvalue.Value)
+		first, ok2 := w.list[0].(jsonvalue.Value)
+		last, ok3 := w.list[len(w.list)-1].(jsonvalue.Value)
+		if !ok1 || !ok2 || !ok3 {
+			return nil
+		}
+		from, _ := first.Range()
+		start, end := item.Range()
+		_, to := last.Range()
+		cuts = append(cuts, cut{from, start, ""}, cut{end, to, ""})
+	}
+	if p := r.preset.redacted; p != nil {
+		root.Each(p, func(found jsonvalue.Value) {
+			start, end := found.Range()
+			cuts = append(cuts, cut{start, end, `"` + Redacted + `"`})
+		})
+	}
+	return without(root, cuts)
+}
+
+// cut is a stretch of a text and what stands in its place.
+type cut struct {
+	start, end int
+	instead    string
+}
+
+// without is a value's text without some stretches. Of those that overlap the first one counts.
+func without(v jsonvalue.Value, cuts []cut) []byte {
 	text := v.Raw()
 	from, _ := v.Range()
-	var ranges [][2]int
+	slices.SortStableFunc(cuts, func(a, b cut) int { return a.start - b.start })
+	var out []byte
+	at := 0
+	for _, c := range cuts {
+		if start, end := c.start-from, c.end-from; start >= at && end > start {
+			out = append(append(out, text[at:start]...), c.instead...)
+			at = end
+		}
+	}
+	return append(out, text[at:]...)
+}
+
+// redact is a value's text without what stands at the paths.
+func redact(v jsonvalue.Value, paths ...*jsonvalue.Paths) []byte {
+	var cuts []cut
 	for _, p := range paths {
 		v.Each(p, func(found jsonvalue.Value) {
 			start, end := found.Range()
-			ranges = append(ranges, [2]int{start - from, end - from})
+			cuts = append(cuts, cut{start, end, `"` + Redacted + `"`})
 		})
 	}
-	slices.SortFunc(ranges, func(a, b [2]int) int { return a[0] - b[0] })
-	var out []byte
-	at := 0
-	for _, g := range ranges {
-		if g[0] < at {
-			continue
-		}
-		out = append(append(out, text[at:g[0]]...), `"`+Redacted+`"`...)
-		at = g[1]
-	}
-	return append(out, text[at:]...)
+	return without(v, cuts)
 }

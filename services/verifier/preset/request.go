@@ -32,6 +32,8 @@ type Request struct {
 	proofs  [][]byte
 	digest  []byte
 	buffer  []byte
+	// lists are those that the current item stands in, the outer one first.
+	lists []within
 	// signed is what the signature that fits covers.
 	signed []byte
 }
@@ -51,7 +53,7 @@ func (r *Request) Free() {
 	if r.doc != nil {
 		r.doc.Free()
 	}
-	r.doc, r.in, r.Headers, r.Body, r.query, r.trouble, r.signed, r.preset = nil, expr.Input{}, nil, nil, nil, nil, nil, nil
+	r.doc, r.in, r.Headers, r.Body, r.query, r.trouble, r.signed, r.preset, r.lists = nil, expr.Input{}, nil, nil, nil, nil, nil, nil, nil
 	if cap(r.scratch) > 1<<20 {
 		r.scratch = nil
 	}

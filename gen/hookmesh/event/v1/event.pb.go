@@ -820,15 +820,18 @@ type DeadLetter struct {
 	SpanId string `protobuf:"bytes,16,opt,name=span_id,json=spanId,proto3" json:"span_id,omitempty"`
 	// The change that was given up, if the embedder gave up: a replay carries out this very change. Absent otherwise.
 	Change *Change `protobuf:"bytes,17,opt,name=change,proto3" json:"change,omitempty"`
-	// How much was proven of the delivery that payload holds whole, so that it can be read again. Not set: payload is no whole
-	// delivery, or there is an event.
+	// How much was proven of the delivery that delivery, or else payload, holds, so that it can be read again. Not set: neither is a
+	// whole delivery, or there is an event.
 	Assurance Assurance `protobuf:"varint,18,opt,name=assurance,proto3,enum=hookmesh.event.v1.Assurance" json:"assurance,omitempty"`
 	// Method of the request; empty if it was not kept.
 	Method string `protobuf:"bytes,19,opt,name=method,proto3" json:"method,omitempty"`
 	// Target of the request, path and query, with credentials redacted; empty if it was not kept.
 	Url string `protobuf:"bytes,20,opt,name=url,proto3" json:"url,omitempty"`
 	// When the request reached the gateway; absent if it was not kept.
-	ReceivedAt    *timestamppb.Timestamp `protobuf:"bytes,21,opt,name=received_at,json=receivedAt,proto3" json:"received_at,omitempty"`
+	ReceivedAt *timestamppb.Timestamp `protobuf:"bytes,21,opt,name=received_at,json=receivedAt,proto3" json:"received_at,omitempty"`
+	// If payload is one item of a delivery: the delivery as if it had held that item alone. Empty if payload is all of it, or if
+	// that could not be made.
+	Delivery      []byte `protobuf:"bytes,22,opt,name=delivery,proto3" json:"delivery,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1010,6 +1013,13 @@ func (x *DeadLetter) GetReceivedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *DeadLetter) GetDelivery() []byte {
+	if x != nil {
+		return x.Delivery
+	}
+	return nil
+}
+
 // Debt is something that was missed and must be fetched from the source. It is the value of the topic debts.
 type Debt struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1163,7 +1173,7 @@ const file_hookmesh_event_v1_event_proto_rawDesc = "" +
 	"\x05event\x18\x01 \x01(\v2\x18.hookmesh.event.v1.EventR\x05event\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x18\n" +
 	"\arefetch\x18\x03 \x01(\bR\arefetch\x12\x10\n" +
-	"\x03gap\x18\x04 \x01(\bR\x03gap\"\xbf\x05\n" +
+	"\x03gap\x18\x04 \x01(\bR\x03gap\"\xdb\x05\n" +
 	"\n" +
 	"DeadLetter\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
@@ -1189,7 +1199,8 @@ const file_hookmesh_event_v1_event_proto_rawDesc = "" +
 	"\x06method\x18\x13 \x01(\tR\x06method\x12\x10\n" +
 	"\x03url\x18\x14 \x01(\tR\x03url\x12;\n" +
 	"\vreceived_at\x18\x15 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"receivedAt\"\xd7\x01\n" +
+	"receivedAt\x12\x1a\n" +
+	"\bdelivery\x18\x16 \x01(\fR\bdelivery\"\xd7\x01\n" +
 	"\x04Debt\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x1f\n" +
 	"\vdocument_id\x18\x02 \x01(\tR\n" +

@@ -525,7 +525,10 @@ type QuarantinedItem struct {
 	// Why, for a person.
 	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
 	// True: payload is the whole body.
-	Whole         bool `protobuf:"varint,4,opt,name=whole,proto3" json:"whole,omitempty"`
+	Whole bool `protobuf:"varint,4,opt,name=whole,proto3" json:"whole,omitempty"`
+	// The body as if it held this item alone, so that the item can be read again by itself; empty if payload is the whole body, or
+	// where that cannot be made.
+	Delivery      []byte `protobuf:"bytes,5,opt,name=delivery,proto3" json:"delivery,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -586,6 +589,13 @@ func (x *QuarantinedItem) GetWhole() bool {
 		return x.Whole
 	}
 	return false
+}
+
+func (x *QuarantinedItem) GetDelivery() []byte {
+	if x != nil {
+		return x.Delivery
+	}
+	return nil
 }
 
 // VerifyBatchRequest is several requests.
@@ -864,12 +874,13 @@ const file_hookmesh_verifier_v1_verifier_proto_rawDesc = "" +
 	"\arequest\x18\x01 \x01(\v2#.hookmesh.verifier.v1.VerifyRequestB\x06\xbaH\x03\xc8\x01\x01R\arequest\x12:\n" +
 	"\tassurance\x18\x02 \x01(\x0e2\x1c.hookmesh.event.v1.AssuranceR\tassurance\"T\n" +
 	"\x12UnderstandResponse\x12>\n" +
-	"\ameaning\x18\x01 \x01(\v2$.hookmesh.verifier.v1.VerifyResponseR\ameaning\"m\n" +
+	"\ameaning\x18\x01 \x01(\v2$.hookmesh.verifier.v1.VerifyResponseR\ameaning\"\x89\x01\n" +
 	"\x0fQuarantinedItem\x12\x18\n" +
 	"\apayload\x18\x01 \x01(\fR\apayload\x12\x12\n" +
 	"\x04code\x18\x02 \x01(\tR\x04code\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x14\n" +
-	"\x05whole\x18\x04 \x01(\bR\x05whole\"`\n" +
+	"\x05whole\x18\x04 \x01(\bR\x05whole\x12\x1a\n" +
+	"\bdelivery\x18\x05 \x01(\fR\bdelivery\"`\n" +
 	"\x12VerifyBatchRequest\x12J\n" +
 	"\brequests\x18\x01 \x03(\v2#.hookmesh.verifier.v1.VerifyRequestB\t\xbaH\x06\x92\x01\x03\x10\x80\bR\brequests\"Y\n" +
 	"\x13VerifyBatchResponse\x12B\n" +
