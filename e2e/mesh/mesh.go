@@ -26,15 +26,14 @@ import (
 // Secret is the secret of the source "docs".
 const Secret = "e2e-secret"
 
+// build puts the program where the next run puts its own: nothing piles up. Test packages that run at the same time build the
+// same program, and go build replaces a file as a whole.
 var build = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "hookmesh-e2e-")
-	if err != nil {
-		return "", err
-	}
-	bin := filepath.Join(dir, "hookmesh")
-	cmd := exec.CommandContext(context.Background(), "go", "build", "-o", bin, "./cmd/hookmesh")
 	_, file, _, _ := runtime.Caller(0)
-	cmd.Dir = filepath.Join(filepath.Dir(file), "../../services")
+	root := filepath.Join(filepath.Dir(file), "../..")
+	bin := filepath.Join(root, "bin", "e2e", "hookmesh")
+	cmd := exec.CommandContext(context.Background(), "go", "build", "-o", bin, "./cmd/hookmesh")
+	cmd.Dir = filepath.Join(root, "services")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=") // from whichever module the tests are
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build hookmesh: %w\n%s", err, out)
