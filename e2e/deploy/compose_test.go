@@ -28,7 +28,7 @@ func loadCompose(t *testing.T) *types.Project {
 func TestTheComposeFileLoadsAndIsWhole(t *testing.T) {
 	project := loadCompose(t)
 	for _, want := range []string{"proxy", "gateway-1", "gateway-2", "verifier", "dedupe", "sequencer", "embedder", "reconciler", "kafka-1", "kafka-2", "kafka-3",
-		"postgres", "collector", "jaeger", "prometheus", "grafana"} {
+		"postgres", "migrate", "collector", "jaeger", "prometheus", "grafana"} {
 		if _, err := project.GetService(want); err != nil {
 			t.Errorf("%v", err)
 		}
@@ -55,6 +55,15 @@ func TestTheComposeFileLoadsAndIsWhole(t *testing.T) {
 		}
 		if service.Image == "hookmesh" && (!service.ReadOnly || !slices.Contains(service.CapDrop, "ALL")) {
 			t.Errorf("%s may write to its image or keeps capabilities", name)
+		}
+		if service.Image != "hookmesh" {
+			continue
+		}
+		if dsn := service.Environment["HOOKMESH_DSN"]; dsn == nil || !strings.Contains(*dsn, "@postgres:") {
+			t.Errorf("%s does not know the database", name)
+		}
+		if _, waits := service.DependsOn["migrate"]; !waits && name != "topics" && name != "migrate" {
+			t.Errorf("%s may start before the database has its schemas", name)
 		}
 	}
 }

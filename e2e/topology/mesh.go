@@ -40,19 +40,22 @@ type Options struct {
 	Config string
 }
 
-// Instance is one process of a service. Its gRPC port is reached through Link.
+// Instance is one process of a service. Its gRPC port is reached through Link, and it reaches the database through Database.
 type Instance struct {
 	*Process
 	Service           string
 	HTTP, GRPC, Admin string
 	// Link is the connection that the other services use; it can be cut.
 	Link *Link
+	// Database is its own connection to PostgreSQL; it can be cut too.
+	Database *Link
 }
 
 // Mesh is a running topology.
 type Mesh struct {
 	Options
 	Kafka     *Kafka
+	Postgres  *Postgres
 	Instances []*Instance
 	// Edge is the TLS proxy in front of the gateways.
 	Edge *Edge
@@ -70,11 +73,17 @@ func Start(ctx context.Context, opts Options) (_ *Mesh, err error) {
 	if m.Kafka, err = StartKafka(ctx, filepath.Join(opts.Dir, "kafka"), opts.Brokers); err != nil {
 		return nil, err
 	}
+	if m.Postgres, err = StartPostgres(ctx, opts.Dir); err != nil {
+		return nil, err
+	}
 	if err := m.plan(); err != nil {
 		return nil, err
 	}
 	if err := m.applyTopics(ctx); err != nil {
 		return nil, err
+	}
+	if out, err := m.command(ctx, "migrate"); err != nil {
+		return nil, fmt.Errorf("migrate: %w\n%s", err, out)
 	}
 	for _, in := range m.Instances {
 		if err := in.Start(); err != nil {
@@ -112,11 +121,13 @@ func (m *Mesh) plan() error {
 				*addr = free
 			}
 			name := fmt.Sprintf("%s-%d", service, i+1)
-			link, err := NewLink(in.GRPC)
-			if err != nil {
+			var err error
+			if in.Link, err = NewLink(in.GRPC); err != nil {
 				return err
 			}
-			in.Link = link
+			if in.Database, err = NewLink(m.Postgres.Addr); err != nil {
+				return err
+			}
 			in.Process = &Process{Name: name, Dir: m.Dir, Env: m.Env, Args: []string{m.Binary, "serve", service, "--config", filepath.Join(m.Dir, name+".yaml")}}
 			m.Instances = append(m.Instances, in)
 		}
@@ -129,12 +140,8 @@ func (m *Mesh) plan() error {
 	return nil
 }
 
-// config is the configuration file of an instance. Replicas of a service share its SQLite database on this one machine; a gateway's spool is its own.
+// config is the configuration file of an instance.
 func (m *Mesh) config(in *Instance) string {
-	data := filepath.Join(m.Dir, "data-"+in.Service)
-	if in.Service == "gateway" {
-		data = filepath.Join(m.Dir, "data-"+in.Name)
-	}
 	var services strings.Builder
 	for _, service := range Services() {
 		var addrs []string
@@ -147,6 +154,7 @@ func (m *Mesh) config(in *Instance) string {
 grpc: {listen: %q}
 admin: {listen: %q}
 data_dir: %q
+store: {dsn: %q}
 kafka: {brokers: ["%s"], partitions: %d, replication_factor: %d}
 verifier: {keys: [{value: "%064d"}]}
 services:
@@ -158,7 +166,7 @@ sources:
     secrets: [{value: %s}]
     content: {inline: content, title: title}
     rate: {per_second: -1}
-`, in.HTTP, in.GRPC, in.Admin, data, strings.Join(m.Kafka.Brokers, `", "`), m.Partitions, min(3, m.Brokers), 7, services.String(), m.Config, Secret)
+`, in.HTTP, in.GRPC, in.Admin, filepath.Join(m.Dir, "data-"+in.Name), m.Postgres.DSN(in.Database.Addr()), strings.Join(m.Kafka.Brokers, `", "`), m.Partitions, min(3, m.Brokers), 7, services.String(), m.Config, Secret)
 }
 
 // applyTopics creates the topics as an operator would. A young cluster may need a moment until it can.
@@ -166,8 +174,7 @@ func (m *Mesh) applyTopics(ctx context.Context) error {
 	var err error
 	for range 30 {
 		var out []byte
-		out, err = exec.CommandContext(ctx, m.Binary, "topics", "apply", "--config", filepath.Join(m.Dir, m.Instances[0].Name+".yaml")).CombinedOutput()
-		if err == nil {
+		if out, err = m.command(ctx, "topics", "apply"); err == nil {
 			return nil
 		}
 		err = fmt.Errorf("topics apply: %w\n%s", err, out)
@@ -178,6 +185,12 @@ func (m *Mesh) applyTopics(ctx context.Context) error {
 		}
 	}
 	return err
+}
+
+// command runs the program with the configuration of an instance.
+func (m *Mesh) command(ctx context.Context, args ...string) ([]byte, error) {
+	args = append(args, "--config", filepath.Join(m.Dir, m.Instances[0].Name+".yaml"))
+	return exec.CommandContext(ctx, m.Binary, args...).CombinedOutput()
 }
 
 // Of returns the instances of a service.
@@ -262,6 +275,10 @@ func (m *Mesh) Kill() {
 	for _, in := range m.Instances {
 		in.End(syscall.SIGKILL, time.Second)
 		in.Link.Close()
+		in.Database.Close()
+	}
+	if m.Postgres != nil {
+		m.Postgres.Kill()
 	}
 	if m.Kafka != nil {
 		m.Kafka.Kill()

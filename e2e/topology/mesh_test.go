@@ -66,8 +66,8 @@ func converge(ctx context.Context, t testing.TB, m *topology.Mesh, final map[str
 	}
 }
 
-// Two of every service on three Kafka nodes, while processes and nodes are killed, frozen and cut off at random: no 202 was a lie, every
-// event is accounted for, and in the end the knowledge base equals the source.
+// Two of every service on three Kafka nodes and PostgreSQL, while processes, nodes and the database are killed, frozen and cut off at
+// random: no 202 was a lie, every event is accounted for, and in the end the knowledge base equals the source.
 func TestMeshSurvivesRandomTrouble(t *testing.T) {
 	events, seed := setting(t, "MESH_EVENTS", 20_000), uint64(setting(t, "MESH_SEED", int(time.Now().UnixNano()%1_000_000)))
 	t.Logf("MESH_EVENTS=%d MESH_SEED=%d", events, seed)
@@ -84,16 +84,29 @@ func TestMeshSurvivesRandomTrouble(t *testing.T) {
 	done := make(chan tormented, 1)
 	go func() {
 		incidents, err := m.Torment(trouble, rand.New(rand.NewPCG(seed, 1)))
+		if err != nil {
+			cancel() // there is nothing to wait for
+		}
 		done <- tormented{incidents, err}
 	}()
+	watching, stop := context.WithCancel(ctx)
+	defer stop()
+	watched := make(chan topology.Progress, 1)
+	go func() { watched <- m.Watch(watching) }()
 	began := time.Now()
 	report := topology.Send(ctx, m.Edge.Client(32), m.Edge.URL, changes, 32, topology.Mischief{Duplicates: 0.1, Forgeries: 0.05}, seed)
 	sent := time.Since(began)
 	calm()
 	chaos := <-done
-	for _, i := range chaos.incidents {
-		t.Log(i)
-	}
+	defer func() { // also if the verdict is bad
+		stop()
+		searchable := <-watched
+		for _, i := range chaos.incidents {
+			t.Logf("%s; %4d 202s meanwhile, the next after %s; next searchable after %s", i, i.During(report.Times), i.After(report.Times), i.After(searchable.Times))
+		}
+		t.Logf("%d incidents; longest time without a 202 %.1fs, without anything new searchable %.1fs",
+			len(chaos.incidents), report.LongestStall.Seconds(), searchable.LongestPause.Seconds())
+	}()
 	if chaos.err != nil {
 		t.Fatal(chaos.err)
 	}
@@ -101,9 +114,9 @@ func TestMeshSurvivesRandomTrouble(t *testing.T) {
 		t.Fatalf("not everything was accepted in time: %v", report.Answers)
 	}
 	caughtUp := converge(ctx, t, m, final)
+	stop()
 	ends, unkept := topology.Unkept(ctx, m.Edge.Client(16), m.Edge.URL, report.Promises, 16)
-	t.Logf("%d changes of %d documents accepted in %.1fs (%.0f/s), equal %.1fs later; %d incidents; longest time without a 202 %.1fs",
-		events, len(final), sent.Seconds(), float64(events)/sent.Seconds(), caughtUp.Seconds(), len(chaos.incidents), report.LongestStall.Seconds())
+	t.Logf("%d changes of %d documents accepted in %.1fs (%.0f/s), equal %.1fs later", events, len(final), sent.Seconds(), float64(events)/sent.Seconds(), caughtUp.Seconds())
 	t.Logf("answers by status (0: none): %v; %d promises, ends: %v", report.Answers, len(report.Promises), ends)
 	for _, w := range append(report.Wrong, unkept...) {
 		t.Error(w)

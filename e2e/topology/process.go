@@ -1,22 +1,23 @@
 // Package topology runs the mesh as it runs in production, but on one machine and without containers: every service a process of its
-// own, real Apache Kafka, a proxy in front. Tests drive it, and `make mesh` lets a person look at it.
+// own, real Apache Kafka and PostgreSQL, a proxy in front. Tests drive it, and `make mesh` lets a person look at it.
 package topology
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
 )
 
-// Process is a program that can be started, killed, frozen and started again. Its output goes to a file.
+// Process is a program that can be started, killed, frozen and started again. Its output goes to a file. It dies with the program that
+// started it (on Linux).
 type Process struct {
 	// Name is unique within a topology; its log is NAME.log.
 	Name string
@@ -46,15 +47,21 @@ func (p *Process) Start() error {
 	cmd := exec.CommandContext(context.Background(), p.Args[0], p.Args[1:]...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Env = append(os.Environ(), p.Env...)
-	if err := cmd.Start(); err != nil {
-		return errors.Join(fmt.Errorf("start %s: %w", p.Name, err), log.Close())
-	}
-	done := make(chan struct{})
+	cmd.SysProcAttr = ties()
+	started, done := make(chan error), make(chan struct{})
 	go func() {
 		defer close(done)
-		_ = cmd.Wait() // it ends by a signal
+		runtime.LockOSThread() // and never unlocked: the child would be killed when the thread that started it ends
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			_ = cmd.Wait() // it ends by a signal
+		}
 		_ = log.Close()
 	}()
+	if err := <-started; err != nil {
+		return fmt.Errorf("start %s: %w", p.Name, err)
+	}
 	p.cmd, p.done = cmd, done
 	return nil
 }
@@ -115,17 +122,30 @@ func (p *Process) End(sig syscall.Signal, patience time.Duration) time.Duration 
 		return 0
 	}
 	began := time.Now()
-	_ = cmd.Process.Signal(sig)
+	if sig == syscall.SIGKILL {
+		patience = 0
+	} else {
+		_ = cmd.Process.Signal(sig)
+	}
 	select {
 	case <-done:
 	case <-time.After(patience):
-		_ = cmd.Process.Kill()
+		killGroup(cmd.Process, done)
 		<-done
 	}
 	p.mu.Lock()
 	p.cmd = nil
 	p.mu.Unlock()
 	return time.Since(began)
+}
+
+// killGroup kills a process and what it started. One that ended already is left alone: its number may be another's by now.
+func killGroup(p *os.Process, done <-chan struct{}) {
+	select {
+	case <-done:
+	default:
+		_ = syscall.Kill(-p.Pid, syscall.SIGKILL)
+	}
 }
 
 // FreePort is an address on 127.0.0.1 that was free a moment ago. It lies below the ports that the kernel gives to outgoing connections, one

@@ -69,7 +69,8 @@ type Report struct {
 	Wrong []string
 	// LongestStall is the longest time without a 202.
 	LongestStall time.Duration
-	last         time.Time
+	// Times are when the 202s came, in their order.
+	Times []time.Time
 }
 
 func (r *Report) note(status int, raw []byte, took time.Duration, c Change, forged bool) {
@@ -86,10 +87,10 @@ func (r *Report) note(status int, raw []byte, took time.Duration, c Change, forg
 		return
 	}
 	now := time.Now()
-	if !r.last.IsZero() {
-		r.LongestStall = max(r.LongestStall, now.Sub(r.last))
+	if n := len(r.Times); n > 0 {
+		r.LongestStall = max(r.LongestStall, now.Sub(r.Times[n-1]))
 	}
-	r.last = now
+	r.Times = append(r.Times, now)
 	r.Took = append(r.Took, took)
 	var answer struct{ Events []struct{ ID string } }
 	if err := json.Unmarshal(raw, &answer); err != nil || len(answer.Events) != 1 {

@@ -36,6 +36,8 @@ func SendSlowly(ctx context.Context, client *http.Client, url string, changes []
 type Progress struct {
 	// LongestPause is the longest time in which none did, from the first to the last.
 	LongestPause time.Duration
+	// Times are when it was seen that some did.
+	Times []time.Time
 }
 
 // Watch looks at the embedders' counters until ctx ends.
@@ -55,7 +57,7 @@ func (m *Mesh) Watch(ctx context.Context) (p Progress) {
 			if !last.IsZero() {
 				p.LongestPause = max(p.LongestPause, now.Sub(last))
 			}
-			last = now
+			last, p.Times = now, append(p.Times, now)
 		}
 		select {
 		case <-ctx.Done():

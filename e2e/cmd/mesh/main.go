@@ -1,4 +1,5 @@
-// Command mesh runs the whole topology on this machine until it is interrupted: two of every service, three Kafka nodes, a TLS proxy.
+// Command mesh runs the whole topology on this machine until it is interrupted: two of every service, three Kafka nodes,
+// PostgreSQL, a TLS proxy.
 package main
 
 import (
@@ -51,7 +52,7 @@ func run(ctx context.Context) error {
 		}
 		fmt.Printf("%-14s %-8d %-24s %-24s http://%s\n", in.Name, in.PID(), http, in.GRPC, in.Admin)
 	}
-	fmt.Printf("%-14s %v\n%-14s %s (a certificate of its own)\n", "kafka", m.Kafka.Brokers, "proxy", m.Edge.URL)
+	fmt.Printf("%-14s %v\n%-14s %s\n%-14s %s (a certificate of its own)\n", "kafka", m.Kafka.Brokers, "postgres", m.Postgres.DSN(m.Postgres.Addr), "proxy", m.Edge.URL)
 	fmt.Printf("\nsend something:  bin/hookmesh send --url http://%s --source docs --preset generic-hmac --secret %s --file payload.json\nCtrl-C ends it.\n", m.Of("gateway")[0].HTTP, topology.Secret)
 	<-ctx.Done()
 	for name, took := range m.Stop() {
