@@ -128,7 +128,7 @@ lint: $(TOOLS)/buf $(TOOLS)/plugins $(TOOLS)/golangci-lint ## Lint protos and Go
 	./scripts/check-generated.sh
 	./scripts/check-modules.sh $(MODULES)
 	./scripts/mutants.sh --check
-	@for m in $(MODULES); do [ $$m = gen ] || (cd $$m && echo "golangci-lint $$m" && golangci-lint run --timeout 15m ./...) || exit 1; done
+	@for m in $(MODULES); do [ $$m = gen ] || (cd $$m && echo "golangci-lint $$m" && golangci-lint run --build-tags kafka,scenarios --timeout 15m ./...) || exit 1; done
 
 .PHONY: vuln
 vuln: $(TOOLS)/govulncheck ## Look for known vulnerabilities (needs the Go vulnerability database)

@@ -118,7 +118,7 @@ var scenarios = []scenario{
 			<-time.After(2 * time.Second)
 			w.mesh.Up()
 			took := w.converged(time.Now())
-			w.want(s.of(0) == 31, "%v", s.stats.statuses)
+			w.want(s.of(0) == 31, "%v", s.statuses)
 			return fmt.Sprintf("31 webhooks lost, equal %s after", took)
 		},
 	},
@@ -174,7 +174,7 @@ var scenarios = []scenario{
 			s.all(w.edits("page", 40))
 			took := w.converged(began)
 			n := w.outcomes("wiki")
-			w.want(s.of(http.StatusBadGateway) > 0 && n["unique"] == 60 && w.revisions("wiki", 2) == 20, "%v, %v", s.stats.statuses, n)
+			w.want(s.of(http.StatusBadGateway) > 0 && n["unique"] == 60 && w.revisions("wiki", 2) == 20, "%v, %v", s.statuses, n)
 			return fmt.Sprintf("%d requests got 502, 60 of 60 processed once, equal after %s", s.of(http.StatusBadGateway), took)
 		},
 	},
@@ -189,7 +189,7 @@ var scenarios = []scenario{
 			for i := range 50 {
 				bad.deliver(page{ID: fmt.Sprint("page-", i%10), Version: 100, Action: "delete", UpdatedAt: time.Now()})
 			}
-			w.want(bad.of(http.StatusForbidden) == 50, "%v", bad.stats.statuses)
+			w.want(bad.of(http.StatusForbidden) == 50, "%v", bad.statuses)
 			<-time.After(time.Second)
 			w.want(w.differences() == nil && w.outcomes("wiki")["unique"] == 10, "a forgery did something")
 			return "50 of 50 refused, nothing changed"
@@ -212,7 +212,7 @@ var scenarios = []scenario{
 			forged := s
 			forged.secret, forged.stats = []byte("wrong"), &stats{statuses: map[int]int{}}
 			forged.deliver(page{ID: "page-1", Version: 99, Action: "delete", UpdatedAt: time.Now()})
-			w.want(forged.of(http.StatusForbidden) == 1 && s.of(http.StatusForbidden)+s.of(http.StatusAccepted) == 20, "%v, forged %v", s.stats.statuses, forged.stats.statuses)
+			w.want(forged.of(http.StatusForbidden) == 1 && s.of(http.StatusForbidden)+s.of(http.StatusAccepted) == 20, "%v, forged %v", s.statuses, forged.statuses)
 			return fmt.Sprintf("%d refused as stale, %d taken, equal %s after", s.of(http.StatusForbidden), s.of(http.StatusAccepted), took)
 		},
 	},
@@ -284,7 +284,7 @@ var scenarios = []scenario{
 			s.all(w.edits("page", 600))
 			sent := time.Since(began).Round(100 * time.Millisecond)
 			took := w.converged(began)
-			w.want(s.of(http.StatusAccepted) == 600 && s.of(0) == 0, "%v", s.stats.statuses)
+			w.want(s.of(http.StatusAccepted) == 600 && s.of(0) == 0, "%v", s.statuses)
 			return fmt.Sprintf("600 × 202 (p99 %s) and %d × 429 in %s, equal after %s", s.p99(), s.of(http.StatusTooManyRequests), sent, took)
 		},
 	},
@@ -297,7 +297,7 @@ var scenarios = []scenario{
 			began := time.Now()
 			s.all(w.edits("page", 200))
 			took := w.converged(began)
-			w.want(s.of(http.StatusTooManyRequests) > 100, "%v", s.stats.statuses)
+			w.want(s.of(http.StatusTooManyRequests) > 100, "%v", s.statuses)
 			return fmt.Sprintf("%d × 202, %d × 429, equal %s after", s.of(http.StatusAccepted), s.of(http.StatusTooManyRequests), took)
 		},
 	},
@@ -311,7 +311,7 @@ var scenarios = []scenario{
 			s.deliver(w.wiki.edit("page"))
 			answered := time.Since(began).Round(time.Millisecond)
 			took := w.converged(began)
-			w.want(s.of(http.StatusAccepted) == 1 && s.of(0) == 0 && w.once("wiki") && took >= 8*time.Second, "%v", s.stats.statuses)
+			w.want(s.of(http.StatusAccepted) == 1 && s.of(0) == 0 && w.once("wiki") && took >= 8*time.Second, "%v", s.statuses)
 			return fmt.Sprintf("202 after %s, searchable after %s, delivered once", answered, took)
 		},
 	},
@@ -361,7 +361,7 @@ var scenarios = []scenario{
 			<-time.After(max(0, 5*time.Second-time.Since(down)))
 			w.broker.up()
 			took := w.converged(time.Now())
-			w.want(s.of(http.StatusAccepted) == 80, "%v", s.stats.statuses)
+			w.want(s.of(http.StatusAccepted) == 80, "%v", s.statuses)
 			return fmt.Sprintf("60 × 202 in %s without a broker (p99 %s), equal %s after it is back", answered, s.p99(), took)
 		},
 	},
@@ -376,7 +376,7 @@ var scenarios = []scenario{
 			<-time.After(12 * time.Second)
 			unlock()
 			took := w.converged(time.Now())
-			w.want(s.of(http.StatusAccepted) == 30 && w.openLetters() == 0, "%v, %d dead letters", s.stats.statuses, w.openLetters())
+			w.want(s.of(http.StatusAccepted) == 30 && w.openLetters() == 0, "%v, %d dead letters", s.statuses, w.openLetters())
 			return fmt.Sprintf("20 × 202 meanwhile (p99 %s), no dead letter, equal %s after", s.p99(), took)
 		},
 	},

@@ -221,12 +221,12 @@ func (s sender) once(id string, body []byte) (status int, retryAfter time.Durati
 	began := time.Now()
 	res, err := client.Do(req)
 	if err != nil {
-		s.stats.add(0, 0)
+		s.add(0, 0)
 		return 0, 0
 	}
 	_, _ = io.Copy(io.Discard, res.Body)
 	_ = res.Body.Close()
-	s.stats.add(res.StatusCode, time.Since(began))
+	s.add(res.StatusCode, time.Since(began))
 	seconds, _ := strconv.Atoi(res.Header.Get("Retry-After"))
 	return res.StatusCode, time.Duration(seconds) * time.Second
 }

@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"go.opentelemetry.io/proto/otlp/trace/v1"
+	v1 "go.opentelemetry.io/proto/otlp/trace/v1"
 
 	"github.com/hookmesh/hookmesh/e2e/mesh"
 	"github.com/hookmesh/hookmesh/e2e/topology"
