@@ -120,6 +120,12 @@ func (m *Mesh) deck(rng *rand.Rand) []trouble {
 		trouble{"SIGSTOP postgres, all of it", func() error { return pg.SignalAll(syscall.SIGSTOP) }, func() error { return pg.SignalAll(syscall.SIGCONT) }, pg.Await},
 		cut("cut off "+in.Name+" from postgres", in.Await, in.Database),
 		cut("cut off all from postgres", m.Ready, all...))
+	lonely := anyone()
+	deck = append(deck, trouble{"restart " + lonely.Name + " without postgres", func() error {
+		lonely.Database.Cut()
+		lonely.End(syscall.SIGKILL, 0)
+		return lonely.Start()
+	}, func() error { lonely.Database.Mend(); return nil }, lonely.Await})
 	rng.Shuffle(len(deck), func(i, j int) { deck[i], deck[j] = deck[j], deck[i] })
 	return deck
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"time"
 
 	"github.com/hookmesh/hookmesh/services/dedupe"
 	dedupepg "github.com/hookmesh/hookmesh/services/dedupe/pgstore"
@@ -40,6 +41,9 @@ func Migrate(ctx context.Context, dsn string, report func(schema string, from, t
 	return nil
 }
 
+// databasePatience is how long a service that starts waits for PostgreSQL.
+const databasePatience = 30 * time.Second
+
 // openStore opens a service's store: in PostgreSQL if store.dsn says so, else in a file under data_dir. It is closed at the end.
 func openStore[S any, P, L interface {
 	Close() error
@@ -48,7 +52,14 @@ func openStore[S any, P, L interface {
 ) (store S, err error) {
 	var opened interface{ Close() error }
 	if dsn := m.cfg.Store.DSN; dsn != "" {
-		opened, err = production(ctx, dsn, schema)
+		patience := databasePatience
+		if m.databaseAway {
+			patience = time.Second // the services of one process do not wait one after the other
+		}
+		starting, cancel := context.WithTimeout(ctx, patience)
+		defer cancel()
+		opened, err = production(starting, dsn, schema)
+		m.databaseAway = starting.Err() != nil
 	} else {
 		opened, err = local(ctx, filepath.Join(m.cfg.DataDir, file))
 	}

@@ -75,8 +75,10 @@ type Mesh struct {
 	// warnings say what is wrong without keeping the process from its work.
 	warnings []func() []string
 	// closers run in reverse at the very end.
-	closers   []func() error
-	listeners struct{ http, grpc, admin net.Listener }
+	closers []func() error
+	// databaseAway: a service waited for PostgreSQL in vain.
+	databaseAway bool
+	listeners    struct{ http, grpc, admin net.Listener }
 }
 
 // task is something that runs until its context ends.

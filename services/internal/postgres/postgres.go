@@ -39,13 +39,14 @@ type DB struct {
 }
 
 // Open connects and checks that the schema is as this program wants it: neither older (`hookmesh migrate` brings it up to
-// date) nor newer. The DSN is a secret and appears in no error.
+// date) nor newer. It waits for a server that restarts or cannot be reached until ctx ends, so that services and database may start
+// in any order. The DSN is a secret and appears in no error.
 func Open(ctx context.Context, dsn string, schema Schema) (*DB, error) {
 	db, err := connect(ctx, dsn, schema.Name)
 	if err != nil {
 		return nil, err
 	}
-	version, err := db.version(ctx)
+	version, err := db.awaitVersion(ctx)
 	if err == nil {
 		err = check(schema, version)
 	}
@@ -54,6 +55,23 @@ func Open(ctx context.Context, dsn string, schema Schema) (*DB, error) {
 		return nil, err
 	}
 	return db, nil
+}
+
+// awaitVersion is version, asked for until the server answers or ctx ends. The error is then what kept the server from answering.
+func (db *DB) awaitVersion(ctx context.Context) (version int, err error) {
+	for {
+		v, failed := db.version(ctx)
+		if err == nil || ctx.Err() == nil {
+			version, err = v, failed
+		}
+		if failed == nil || ctx.Err() != nil || !Transient(failed) {
+			return version, err
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(200*time.Millisecond + rand.N(200*time.Millisecond)):
+		}
+	}
 }
 
 // connect opens a pool whose connections look into the schema first.

@@ -3,9 +3,13 @@ package postgres_test
 import (
 	"context"
 	"errors"
+	"io"
+	"net"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -162,8 +166,60 @@ func TestALostConnectionIsReplaced(t *testing.T) {
 
 func TestTheDSNIsInNoError(t *testing.T) {
 	for _, dsn := range []string{"postgres://u:hunter2@127.0.0.1:1/x?sslmode=disable", "postgres://u:hunter2@[bad", "host=/nowhere password=hunter2 port=notaport"} {
-		if _, err := postgres.Open(t.Context(), dsn, testSchema); err == nil || strings.Contains(err.Error(), "hunter2") {
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		if _, err := postgres.Open(ctx, dsn, testSchema); err == nil || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%v", err)
 		}
+		cancel()
 	}
+}
+
+// A door in front of the server that is shut more often than a transaction is tried: a service that starts before its database waits for it.
+func TestOpenWaitsForAServerThatIsNotThereYet(t *testing.T) {
+	dsn, schema := postgrestest.Schema(t, testSchema)
+	server, err := url.Parse(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	door, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	host := server.Host
+	server.Host = door.Addr().String()
+	var visitors sync.WaitGroup
+	visitors.Go(func() {
+		for knocks := 1; ; knocks++ {
+			in, err := door.Accept()
+			if err != nil {
+				return
+			}
+			if knocks < 8 {
+				_ = in.Close()
+				continue
+			}
+			visitors.Go(func() { pass(t, in, host) })
+		}
+	})
+	db, err := postgres.Open(t.Context(), server.String(), schema)
+	if err != nil {
+		t.Errorf("the server came late: %v", err)
+	} else {
+		db.Close()
+	}
+	_ = door.Close()
+	visitors.Wait()
+}
+
+// pass connects a visitor with the server behind the door until one of them leaves.
+func pass(t *testing.T, in net.Conn, host string) {
+	out, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", host)
+	if err != nil {
+		t.Error(errors.Join(err, in.Close()))
+		return
+	}
+	var both sync.WaitGroup
+	both.Go(func() { _, _ = io.Copy(out, in); _ = out.Close() })
+	both.Go(func() { _, _ = io.Copy(in, out); _ = in.Close() })
+	both.Wait()
 }
