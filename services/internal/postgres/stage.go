@@ -134,8 +134,8 @@ func writeAdvance(ctx context.Context, tx pgx.Tx, a stage.Advance) error {
 		due = p.Due.UnixMicro()
 	}
 	b := &pgx.Batch{}
-	b.Queue(`UPDATE stage_positions SET next = $1, seq = $2, links = $3, due = $4 WHERE topic = $5 AND partition = $6 AND fence = $7`,
-		p.Next, p.Seq, links, due, p.Topic, p.Partition, p.Fence)
+	b.Queue(`UPDATE stage_positions SET next = $1, epoch = $2, seq = $3, links = $4, due = $5 WHERE topic = $6 AND partition = $7 AND fence = $8`,
+		p.Next, p.Epoch, p.Seq, links, due, p.Topic, p.Partition, p.Fence)
 	b.Queue(`DELETE FROM stage_batches WHERE topic = $1 AND partition = $2 AND last <= $3`, p.Topic, p.Partition, a.Produced)
 	if len(a.Outbox) > 0 {
 		b.Queue(`INSERT INTO stage_batches (topic, partition, last, outputs) VALUES ($1, $2, $3, $4)`,

@@ -110,8 +110,8 @@ func writeAdvance(ctx context.Context, tx *Tx, a stage.Advance) error {
 	if err != nil {
 		return fmt.Errorf("encode links of %s/%d: %w", p.Topic, p.Partition, err)
 	}
-	res, err := tx.Exec(ctx, `UPDATE stage_positions SET next = ?, seq = ?, links = ?, due = ?
-		WHERE topic = ? AND partition = ? AND fence = ?`, p.Next, p.Seq, string(links), micros(p.Due), p.Topic, p.Partition, p.Fence)
+	res, err := tx.Exec(ctx, `UPDATE stage_positions SET next = ?, epoch = ?, seq = ?, links = ?, due = ?
+		WHERE topic = ? AND partition = ? AND fence = ?`, p.Next, p.Epoch, p.Seq, string(links), micros(p.Due), p.Topic, p.Partition, p.Fence)
 	if err != nil {
 		return fmt.Errorf("store position of %s/%d: %w", p.Topic, p.Partition, err)
 	}

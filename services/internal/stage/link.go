@@ -2,8 +2,45 @@ package stage
 
 import (
 	"bytes"
+	"cmp"
+	"crypto/rand"
+	"maps"
+	"slices"
 	"strconv"
+	"strings"
 )
+
+// keptEpochs is how many epochs of a partition above are remembered.
+const keptEpochs = 8
+
+// nextEpoch names a numbering that nobody has used: "line/claim/random", where line is the store's first epoch of the
+// partition. Claims only say which epochs of a line are old: a store that went back counts some of them again.
+func nextEpoch(epoch string, claim int64) string {
+	line, _ := splitEpoch(epoch)
+	return line + "/" + strconv.FormatInt(claim, 10) + "/" + rand.Text()
+}
+
+// splitEpoch returns the line of an epoch and the claim that began it; 0: the store's first, or one of a version of hookmesh that had no others.
+func splitEpoch(epoch string) (line string, claim int64) {
+	line, rest, _ := strings.Cut(epoch, "/")
+	number, _, _ := strings.Cut(rest, "/")
+	claim, _ = strconv.ParseInt(number, 10, 64)
+	return line, claim
+}
+
+// passLink notes that a link was passed, and forgets the oldest epochs of its line.
+func passLink(links map[string]int64, epoch string, seq int64) {
+	if _, known := links[epoch]; !known {
+		line, _ := splitEpoch(epoch)
+		claim := func(epoch string) int64 { _, n := splitEpoch(epoch); return n }
+		same := slices.DeleteFunc(slices.Collect(maps.Keys(links)), func(other string) bool { l, _ := splitEpoch(other); return l != line })
+		slices.SortFunc(same, func(a, b string) int { return cmp.Or(cmp.Compare(claim(b), claim(a)), strings.Compare(a, b)) })
+		for _, old := range same[min(len(same), keptEpochs-1):] {
+			delete(links, old)
+		}
+	}
+	links[epoch] = seq
+}
 
 // formatLink writes a link: the epoch of the producing partition and the number of the output in it.
 func formatLink(epoch string, seq int64) []byte {

@@ -157,7 +157,8 @@ type worker[T any] struct {
 	idleSince time.Time // since when there was nothing to do
 }
 
-// open claims the partition, produces what its last owner left in the outbox, and opens the input.
+// open claims the partition, produces what its last owner left in the outbox, and opens the input. What it numbers from here
+// on belongs to a new epoch, which reaches the store with the first update, together with the end of the old outbox.
 func (w *worker[T]) open(ctx context.Context) error {
 	var pending []Pending
 	err := w.retry(ctx, "claim", func() (err error) {
@@ -174,6 +175,7 @@ func (w *worker[T]) open(ctx context.Context) error {
 		}
 	}
 	w.produced = w.pos.Seq
+	w.pos.Epoch = nextEpoch(w.pos.Epoch, w.pos.Fence)
 	return w.openInput(ctx)
 }
 
@@ -355,7 +357,7 @@ func (w *worker[T]) fresh(fetched []Record) ([]Record, int64, map[string]int64) 
 				}
 				copied = true
 			}
-			links[epoch] = seq
+			passLink(links, epoch, seq)
 		}
 		records = append(records, rec)
 	}

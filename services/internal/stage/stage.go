@@ -7,9 +7,23 @@
 //   - A crash before the transaction: the records are read again; nothing had happened.
 //   - A crash after it, before the outputs reached Kafka: the next owner produces the outbox first.
 //   - A crash after the produce: the next owner produces the same outputs again. They carry the same link (an epoch of the
-//     producing partition and a number in it), and the stage below drops every link number that it has already passed.
+//     producing partition's owner and a number in it), and the stage below drops every link number that it has already passed.
 //   - A zombie: claiming a partition raises its fence, so the zombie's next transaction fails with ErrFenced. What it still
 //     produces is what its successor produces too, under the same links.
+//
+// A store may also come back older than it was: from a backup, a snapshot of its disk, or as a replica that was behind. It
+// then numbers outputs once more, and not the same ones: time has passed, and the log may hold something else. So an epoch
+// lasts for one claim and is drawn at random, and a number stands for one output for ever:
+//
+//   - Before it numbers anything, an owner produces the outbox that it found, under the epoch that it found. These are the
+//     links of the first time, because a transaction stored outbox and epoch together.
+//   - The transaction that stores its first outputs also stores its own epoch and clears that outbox. Nothing of the epoch was
+//     produced before. So the outbox in a store is always of the epoch beside it, and whoever finds both repeats the same links.
+//   - A store that went back is claimed before it is used again. The stage below knows nothing of the new epoch and takes
+//     everything of it. Inputs that are read again become repeats, which each stage's own decisions drop; none is lost.
+//
+// The stage below keeps the newest epochs of each partition above it (see keptEpochs). The outbox is always of the newest, so the older
+// ones serve for zombies only; if one of a forgotten epoch still writes, its records are repeats too.
 //
 // The position in the store is the truth; the offset committed to Kafka only shows the lag to operators.
 package stage
@@ -101,9 +115,9 @@ type Position struct {
 	Fence int64
 	// Next is the offset of the next record to read; -1: the partition was never read.
 	Next int64
-	// Epoch names this store's sequence of outputs of the partition; it changes if the store is lost.
+	// Epoch names the numbering of the outputs in the outbox; each owner of the partition begins a new one.
 	Epoch string
-	// Seq is the number of the newest output in that sequence.
+	// Seq is the number of the newest output. It goes on from epoch to epoch.
 	Seq int64
 	// Links holds, per epoch of the stages above, the newest link number that was passed.
 	Links map[string]int64

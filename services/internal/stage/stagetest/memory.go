@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -183,6 +184,13 @@ type memoryKey struct {
 // NewMemoryStore returns a store over a state. clone makes a copy that a transaction may change, bind wraps it for the service.
 func NewMemoryStore[S, T any](state S, clone func(S) S, bind func(*S) T) *MemoryStore[S, T] {
 	return &MemoryStore[S, T]{state: state, clone: clone, bind: bind, positions: map[memoryKey]stage.Position{}, outboxes: map[memoryKey][]stage.Pending{}}
+}
+
+// Copy returns a store that holds what this one holds now: a backup.
+func (s *MemoryStore[S, T]) Copy() *MemoryStore[S, T] {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return &MemoryStore[S, T]{state: s.clone(s.state), clone: s.clone, bind: s.bind, positions: maps.Clone(s.positions), outboxes: maps.Clone(s.outboxes)}
 }
 
 // Claim implements stage.Store.

@@ -113,7 +113,7 @@ func (t storeTest[T]) begins() {
 
 func (t storeTest[T]) keeps() {
 	pos, _ := t.claim("in", 0)
-	pos.Next, pos.Seq, pos.Links, pos.Due = 42, 5, map[string]int64{"a": 7, "b:c": 1 << 60}, time.UnixMicro(1_900_000_000_123_456)
+	pos.Next, pos.Epoch, pos.Seq, pos.Links, pos.Due = 42, "another/2/epoch", 5, map[string]int64{"a": 7, "b:c": 1 << 60}, time.UnixMicro(1_900_000_000_123_456)
 	if err := t.advance("kept", stage.Advance{Position: pos, Outbox: outbox(1, 5)}); err != nil {
 		t.Fatal(err)
 	}
