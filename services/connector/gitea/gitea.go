@@ -186,7 +186,8 @@ func (f *forge) listFiles(ctx context.Context, repo, token, mark string) (part, 
 }
 
 type wikiPage struct {
-	Title   string
+	Title string
+	// SubURL is the page's name as webhooks have it: escaped for a path already, with + or - for a space.
 	SubURL  string `json:"sub_url"`
 	URL     string `json:"html_url"`
 	Content string `json:"content_base64"`
@@ -212,12 +213,8 @@ func (f *forge) listWiki(ctx context.Context, repo string, w connector.Walk) (pa
 	}
 	p := part{date: res.Date}
 	for _, page := range pages {
-		name, uerr := url.PathUnescape(page.SubURL)
-		if uerr != nil {
-			name = page.SubURL
-		}
 		if at := page.Last.Committer.Date; !at.Before(w.Since) {
-			p.changes = append(p.changes, connector.Change{DocumentID: repo + "/wiki/" + name, Version: page.Last.SHA, URL: page.URL}.At(at))
+			p.changes = append(p.changes, connector.Change{DocumentID: repo + "/wiki/" + page.SubURL, Version: page.Last.SHA, URL: page.URL}.At(at))
 		}
 	}
 	if rest.NextLink(res.Header) != "" {
@@ -306,9 +303,17 @@ func (f *forge) fetchFile(ctx context.Context, repo, name string) (connector.Doc
 }
 
 func (f *forge) fetchWiki(ctx context.Context, repo, name string) (connector.Document, error) {
+	if _, err := url.PathUnescape(name); err != nil {
+		return connector.Document{}, connector.ErrGone
+	}
+	// What the name has escaped stays so: the server compares it as it stands in the path.
+	segment := strings.ReplaceAll(url.PathEscape(name), "%25", "%")
 	var page wikiPage
-	if _, err := f.client.GetJSON(ctx, repoPath(repo)+"/wiki/page/"+url.PathEscape(name), nil, &page); err != nil {
+	if _, err := f.client.GetJSON(ctx, repoPath(repo)+"/wiki/page/"+segment, nil, &page); err != nil {
 		return connector.Document{}, err
+	}
+	if page.SubURL != name {
+		return connector.Document{}, connector.ErrGone // the same page in another spelling, which would be a second document
 	}
 	content, err := base64.StdEncoding.DecodeString(page.Content)
 	if err != nil {

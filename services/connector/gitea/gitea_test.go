@@ -3,9 +3,9 @@ package gitea_test
 import (
 	"crypto/sha1"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"testing"
@@ -25,7 +25,7 @@ func blob(x connectortest.Doc) string { return fmt.Sprintf("%x", sha1.Sum([]byte
 func newSim(t testing.TB, kind string) *connectortest.Docs {
 	d := &connectortest.Docs{}
 	d.ID = func(n int) string {
-		return map[string]string{"files": fmt.Sprintf("%s/docs/page %d.md", repo, n), "wiki": fmt.Sprintf("%s/wiki/Run book %d", repo, n), "issues": fmt.Sprint("issue/", 7000+n)}[kind]
+		return map[string]string{"files": fmt.Sprintf("%s/docs/page %d.md", repo, n), "wiki": fmt.Sprintf("%s/wiki/Gr%%C3%%B6%%C3%%9Fe+50%%25+no-%d.-", repo, n), "issues": fmt.Sprint("issue/", 7000+n)}[kind]
 	}
 	of := func(k string) []connectortest.Doc {
 		if k != kind {
@@ -43,7 +43,7 @@ func newSim(t testing.TB, kind string) *connectortest.Docs {
 	from := func(r *http.Request) int { n, _ := strconv.Atoi(r.FormValue("page")); return 3 * max(n-1, 0) }
 	wiki := func(x connectortest.Doc) map[string]any {
 		name := strings.TrimPrefix(x.ID, repo+"/wiki/")
-		return map[string]any{"title": x.Title, "sub_url": url.PathEscape(name), "content_base64": base64.StdEncoding.EncodeToString([]byte(x.Text)), "last_commit": map[string]any{"sha": blob(x), "committer": map[string]any{"date": x.Updated}}}
+		return map[string]any{"title": x.Title, "sub_url": name, "content_base64": base64.StdEncoding.EncodeToString([]byte(x.Text)), "last_commit": map[string]any{"sha": blob(x), "committer": map[string]any{"date": x.Updated}}}
 	}
 	issue := func(x connectortest.Doc) map[string]any {
 		return map[string]any{"id": 7000 + x.N, "number": x.N + 1, "title": x.Title, "body": x.Text, "updated_at": x.Updated, "comments": 1, "html_url": fmt.Sprintf("%s/%s/issues/%d", d.API.URL, repo, x.N+1)}
@@ -89,7 +89,7 @@ func newSim(t testing.TB, kind string) *connectortest.Docs {
 		connectortest.Answer(w, 200, out)
 	})
 	mux.HandleFunc("GET "+root+"/wiki/page/{name}", func(w http.ResponseWriter, r *http.Request) {
-		if x, ok := d.Find(repo + "/wiki/" + r.PathValue("name")); ok {
+		if x, ok := d.Find(repo + "/wiki/" + r.URL.EscapedPath()[strings.LastIndexByte(r.URL.EscapedPath(), '/')+1:]); ok {
 			connectortest.Answer(w, 200, wiki(x))
 			return
 		}
@@ -142,6 +142,24 @@ func TestConformance(t *testing.T) {
 	}
 }
 
+// As Gitea 1.26 names a page whose title is "Größe 50% no-0": https://github.com/go-gitea/gitea/blob/v1.26.0/services/wiki/wiki_path.go
+func TestAWikiPageIsFoundByItsEscapedNameOnly(t *testing.T) {
+	d := newSim(t, "wiki")
+	id := d.Create("Größe 50% no-0", "words")
+	c, err := open(d, "wiki")()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if doc, err := c.Fetcher.Fetch(t.Context(), connector.Ref{ID: id}); err != nil || doc.Title != "Größe 50% no-0" {
+		t.Errorf("%s: %+v, %v", id, doc, err)
+	}
+	for _, other := range []string{"/wiki/Größe+50%25+no-0.-", "/wiki/Gr%c3%b6%c3%9fe+50%25+no-0.-", "/wiki/Gr%25C3%25B6%25C3%259Fe+50%2525+no-0.-", "/wiki/50%"} {
+		if _, err := c.Fetcher.Fetch(t.Context(), connector.Ref{ID: repo + other}); !errors.Is(err, connector.ErrGone) {
+			t.Errorf("%s: %v, want gone", other, err)
+		}
+	}
+}
+
 func TestAnIssueIsFoundByItsURLWithItsComments(t *testing.T) {
 	d := newSim(t, "issues")
 	id := d.Create("Issue", "text")
@@ -162,7 +180,7 @@ func TestWebhooksAndTheConnectorAgreeOnIDs(t *testing.T) {
 	}
 	for kind, hook := range map[string]connectortest.Webhook{
 		"files":  {Name: "push", Header: event("push"), Body: `{"ref":"refs/heads/main","total_commits":1,` + repository + `,"commits":[{"id":"c1","timestamp":"2026-05-04T12:00:00Z","added":["docs/page 0.md"],"modified":[],"removed":[]}]}`},
-		"wiki":   {Name: "wiki", Header: event("wiki"), Body: `{"action":"edited",` + repository + `,"page":"Run book 0"}`},
+		"wiki":   {Name: "wiki", Header: event("wiki"), Body: `{"action":"edited",` + repository + `,"page":"Gr%C3%B6%C3%9Fe+50%25+no-0.-"}`},
 		"issues": {Name: "issue", Header: event("issues"), Body: `{"action":"edited",` + repository + `,"issue":{"id":7000,"title":"I","updated_at":"2026-05-04T12:00:00Z"}}`},
 	} {
 		hook.Want = []string{newSim(t, kind).Create("T", "x")}
