@@ -193,7 +193,7 @@ type wikiPage struct {
 	Content string `json:"content_base64"`
 	Last    struct {
 		SHA       string
-		Committer struct{ Date time.Time }
+		Committer struct{ Date time.Time } `json:"commiter"` // as Gitea and Forgejo spell it
 	} `json:"last_commit"`
 }
 

@@ -43,7 +43,7 @@ func newSim(t testing.TB, kind string) *connectortest.Docs {
 	from := func(r *http.Request) int { n, _ := strconv.Atoi(r.FormValue("page")); return 3 * max(n-1, 0) }
 	wiki := func(x connectortest.Doc) map[string]any {
 		name := strings.TrimPrefix(x.ID, repo+"/wiki/")
-		return map[string]any{"title": x.Title, "sub_url": name, "content_base64": base64.StdEncoding.EncodeToString([]byte(x.Text)), "last_commit": map[string]any{"sha": blob(x), "committer": map[string]any{"date": x.Updated}}}
+		return map[string]any{"title": x.Title, "sub_url": name, "content_base64": base64.StdEncoding.EncodeToString([]byte(x.Text)), "last_commit": map[string]any{"sha": blob(x), "commiter": map[string]any{"date": x.Updated}}}
 	}
 	issue := func(x connectortest.Doc) map[string]any {
 		return map[string]any{"id": 7000 + x.N, "number": x.N + 1, "title": x.Title, "body": x.Text, "updated_at": x.Updated, "comments": 1, "html_url": fmt.Sprintf("%s/%s/issues/%d", d.API.URL, repo, x.N+1)}
