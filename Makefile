@@ -108,6 +108,10 @@ mutants: ## Put each deliberate bug of mutants/ into a copy and see that the tes
 test-postgres: ## The stores over a real PostgreSQL with pgvector (scripts/postgres.sh brings one)
 	cd services && ../scripts/postgres.sh go test -timeout 5m -count=1 ./internal/postgres/... ./dedupe/pgstore ./sequencer/pgstore ./embedder/pgstore ./reconciler/pgstore ./verifier/pgstore ./wiring
 
+.PHONY: test-servers
+test-servers: ## Connector and preset of Gitea against a real server (scripts/servers.sh builds it once, some minutes)
+	cd services && ../scripts/servers.sh go test -tags servers -run Real -timeout 8m -count=1 ./connector/gitea
+
 .PHONY: sdks
 sdks: ## Let the providers' own libraries sign deliveries (installs them from npm into a temporary directory)
 	cd e2e && HOOKMESH_SDKS=1 go test -count=1 -timeout 5m ./sdks
