@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -118,7 +119,7 @@ func TestMeshSurvivesRandomTrouble(t *testing.T) {
 	ends, unkept := topology.Unkept(ctx, m.Edge.Client(16), m.Edge.URL, report.Promises, 16)
 	t.Logf("%d changes of %d documents accepted in %.1fs (%.0f/s), equal %.1fs later", events, len(final), sent.Seconds(), float64(events)/sent.Seconds(), caughtUp.Seconds())
 	t.Logf("answers by status (0: none): %v; %d promises, ends: %v", report.Answers, len(report.Promises), ends)
-	wrong := append(report.Wrong, unkept...)
+	wrong := slices.Concat(report.Wrong, unkept)
 	for _, w := range wrong[:min(20, len(wrong))] {
 		t.Error(w)
 	}
