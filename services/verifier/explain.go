@@ -27,9 +27,11 @@ type ExplainedEvent struct {
 	DocumentID     string `json:"document_id"`
 	Action         string `json:"action"`
 	IdempotencyKey string `json:"idempotency_key"`
-	Sequence       *int64 `json:"sequence"`
-	Version        string `json:"version"`
-	OccurredAt     string `json:"occurred_at,omitempty"`
+	// Ordering is what proves the order: arrival if the event has no position.
+	Ordering   string `json:"ordering"`
+	Sequence   *int64 `json:"sequence"`
+	Version    string `json:"version"`
+	OccurredAt string `json:"occurred_at,omitempty"`
 }
 
 // ExplainedAnswer is the answer that the provider expects.
@@ -58,7 +60,7 @@ func explain(res *verifierv1.VerifyResponse) Explanation {
 	out := Explanation{Verdict: verdictName(res.GetVerdict()), Code: res.GetCode(), Reason: res.GetReason(), Events: []ExplainedEvent{}}
 	for _, ev := range res.GetEvents() {
 		e := ExplainedEvent{
-			DocumentID: ev.GetDocumentId(), Action: strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(ev.GetAction().String(), "ACTION_")), "_", "-"),
+			DocumentID: ev.GetDocumentId(), Action: dashed(ev.GetAction().String(), "ACTION_"), Ordering: dashed(ev.GetOrdering().String(), "ORDERING_MODE_"),
 			IdempotencyKey: ev.GetIdempotencyKey(), Sequence: ev.Sequence, Version: ev.GetVersion(),
 		}
 		if ev.GetOccurredAt() != nil {
@@ -76,4 +78,9 @@ func explain(res *verifierv1.VerifyResponse) Explanation {
 		}
 	}
 	return out
+}
+
+// dashed is the name of an enum's value as presets write it.
+func dashed(name, prefix string) string {
+	return strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(name, prefix)), "_", "-")
 }

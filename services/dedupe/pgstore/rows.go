@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -137,6 +138,10 @@ func queueFirsts(b *pgx.Batch, w dedupe.Writes) {
 		keys, events, partitions, offsets, expires)
 }
 
+// clean makes a text that PostgreSQL can hold. A version that is changed by it equals no event's any more, so that those events are
+// left to the sequencer.
+func clean(s string) string { return strings.ReplaceAll(s, "\x00", "\uFFFD") }
+
 func queueNewest(b *pgx.Batch, w dedupe.Writes) {
 	var documents, hashes [][]byte
 	var events, versions []string
@@ -148,7 +153,7 @@ func queueNewest(b *pgx.Batch, w dedupe.Writes) {
 		if !n.Polled.IsZero() {
 			p = n.Polled.UnixMicro()
 		}
-		documents, hashes, events, versions = append(documents, []byte(d)), append(hashes, n.Hash), append(events, n.EventID), append(versions, n.Version)
+		documents, hashes, events, versions = append(documents, []byte(d)), append(hashes, n.Hash), append(events, n.EventID), append(versions, clean(n.Version))
 		deleted, polled, expires = append(deleted, n.Deleted), append(polled, p), append(expires, n.Expires.UnixMicro())
 	}
 	b.Queue(`INSERT INTO newest (document, event, hash, version, deleted, polled, expires)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -186,11 +187,16 @@ func (s *suite) newest() {
 		if got, err := tx.Newest(ctx, docs[3], now.Add(time.Microsecond)); err != nil || got != nil {
 			s.Errorf("expired, yet %v, %v", got, err)
 		}
-		return tx.SetNewest(ctx, docs[0], want[2])
+		// What no text of the database may hold stops no partition.
+		odd := dedupe.Newest{EventID: "e", Version: "1\x00 'quoted'", Expires: now.Add(time.Hour)}
+		return errors.Join(tx.SetNewest(ctx, docs[0], want[2]), tx.SetNewest(ctx, docs[1], odd))
 	})
 	s.tx(func(ctx context.Context, tx dedupe.Tx) error {
 		if got, err := tx.Newest(ctx, docs[0], now); err != nil || got == nil || got.EventID != "c" || len(got.Hash) != 0 || got.Version != "" {
 			s.Errorf("not replaced: %+v, %v", got, err)
+		}
+		if got, err := tx.Newest(ctx, docs[1], now); err != nil || got == nil || got.EventID != "e" || strings.ReplaceAll(got.Version, "\uFFFD", "\x00") != "1\x00 'quoted'" {
+			s.Errorf("a version with a zero byte: %+v, %v", got, err)
 		}
 		return nil
 	})

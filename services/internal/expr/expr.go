@@ -7,6 +7,7 @@ package expr
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"sync"
@@ -126,11 +127,18 @@ func (e Expr) Bool(in *Input) bool {
 	return v.kind == boolean && v.n != 0
 }
 
-// Int returns a whole number, also one that is written as a string. Fractions and numbers beyond 64 bits are absent.
+// wholeFloats is up to where a float tells whole numbers apart.
+const wholeFloats = 1 << 53
+
+// Int returns a whole number, also one that is written as a string, or as 7.0 or 7e2. Fractions and numbers beyond 64 bits are
+// absent, and so is what a float cannot tell from its neighbour.
 func (e Expr) Int(in *Input) (int64, bool) {
 	switch v := e.eval(in); v.kind {
 	case integer:
 		return v.n, true
+	case double:
+		f := v.float()
+		return int64(f), math.Trunc(f) == f && math.Abs(f) < wholeFloats
 	case str:
 		n, err := strconv.ParseInt(v.s, 10, 64)
 		return n, err == nil

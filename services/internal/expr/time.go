@@ -69,8 +69,7 @@ func ParseMicros(s string) (int64, bool) {
 			return int64(seconds)*1e6 + micros, true
 		}
 	}
-	if t, err := time.Parse(time.RFC3339Nano, s); err == nil && t.Year() >= 1970 {
-		return t.UnixMicro(), true
-	}
-	return 0, false
+	t, err := time.Parse(time.RFC3339Nano, s)
+	year := t.UTC().Year() // the zone may carry it out of the years that can be written
+	return t.UnixMicro(), err == nil && year >= 1970 && year <= 9999
 }

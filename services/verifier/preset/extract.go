@@ -19,6 +19,8 @@ const (
 	MaxDocumentID = 2048
 	// MaxKey is the longest idempotency key, in bytes; longer ones are refused rather than cut.
 	MaxKey = 4096
+	// MaxVersion is the longest version, in bytes; a longer one counts as not given.
+	MaxVersion = 1024
 	// MaxItems is the most events that one delivery may hold.
 	MaxItems = 10_000
 )
@@ -192,8 +194,13 @@ func (u *rule) describe(in *expr.Input, ev *Event) {
 	if u.Ordering != "arrival" {
 		ev.Sequence, ev.Sequenced = u.sequence.Int(in)
 	}
-	ev.Version, _ = u.version.String(in)
-	ev.OccurredAt, _ = u.occurredAt.Time(in)
+	// What cannot be a version or a time is left out: the rest of the event is none the worse for it.
+	if v, _ := u.version.String(in); len(v) <= MaxVersion && !strings.ContainsRune(v, 0) {
+		ev.Version = v
+	}
+	if at, ok := u.occurredAt.Time(in); ok && at.UnixMicro() > 0 { // many write 0 for a time that they do not know
+		ev.OccurredAt = at
+	}
 	ev.Title, _ = u.title.String(in)
 	ev.URL, _ = u.url.String(in)
 	ev.Text, ev.Inline = u.inline.String(in)
