@@ -221,3 +221,16 @@ func do(req *http.Request) (int, []byte, error) {
 
 // PID is the running process's id.
 func (m *Mesh) PID() int { return m.cmd.Process.Pid }
+
+// Command runs one of the operator's commands against the mesh, as a person does, and returns what it printed and its exit code.
+func (m *Mesh) Command(args ...string) (stdout, stderr string, code int) {
+	m.TB.Helper()
+	var out, errs bytes.Buffer
+	cmd := exec.CommandContext(context.Background(), Binary(m.TB), append(args, "--url", m.HTTP)...)
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	var exit *exec.ExitError
+	if err := cmd.Run(); err != nil && !errors.As(err, &exit) {
+		m.TB.Fatalf("run hookmesh %s: %v", strings.Join(args, " "), err)
+	}
+	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+}
