@@ -9,14 +9,18 @@ import (
 )
 
 // entry is a source that the verifier judges by, with what it learns while it does.
+//
+// It is one piece of memory, since with many sources most are not in the processor's nearest cache.
 type entry struct {
-	*source
+	source
 	// ids name the secrets, in their order.
 	ids []string
 	// proofs are what is kept of what each secret proves.
 	proofs []proofs
 	// clock is what is known of the source's clock.
 	clock *clock
+	// few is where proofs lies if there are only so many.
+	few [4]proofs
 }
 
 // proofs is what is kept of the deliveries that a secret proves. It is on every request's path, so it is in one place.
@@ -28,7 +32,13 @@ type proofs struct {
 }
 
 func newEntry(src *source, ids []string) *entry {
-	return &entry{source: src, ids: ids, proofs: make([]proofs, len(src.cfg.Secrets)), clock: &clock{}}
+	e := &entry{source: *src, ids: ids, clock: &clock{}}
+	if n := len(src.cfg.Secrets); n <= len(e.few) {
+		e.proofs = e.few[:n]
+	} else {
+		e.proofs = make([]proofs, n)
+	}
+	return e
 }
 
 // secrets are the source's secrets.

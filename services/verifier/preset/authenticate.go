@@ -209,7 +209,7 @@ func (v *variant) urlHint() string {
 
 // proves checks all signatures of the request with one key.
 func (v *variant) proves(r *Request, k *key, in *messageInput) bool {
-	in.secret = k.raw
+	in.key = k
 	for i := range v.messages {
 		body := r.message(&v.messages[i], in)
 		var proof []byte

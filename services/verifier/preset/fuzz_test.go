@@ -105,7 +105,7 @@ func FuzzMessages(f *testing.F) {
 		r := &Request{}
 		r.Reset(preset, "POST", url, []*eventv1.Header{{Name: "X-A", Value: []byte(header)}}, body)
 		defer r.Free()
-		in := &messageInput{Request: r, stamp: "1", id: "2", secret: []byte("s")}
+		in := &messageInput{Request: r, stamp: "1", id: "2", key: &key{raw: []byte("s")}}
 		if !bytes.Equal(m.build(nil, in), m.build(nil, in)) {
 			t.Fatal("one request, two messages")
 		}

@@ -1,11 +1,13 @@
 package preset
 
 import (
+	"bytes"
 	"crypto/sha1" //nolint:gosec // the legacy scheme of Intercom, Twilio and others; HMAC-SHA1 is still unbroken
 	"crypto/sha256"
 	"crypto/sha512"
 	"crypto/subtle"
 	"encoding"
+	"errors"
 	"fmt"
 	"hash"
 	"sync"
@@ -22,21 +24,63 @@ type digester interface {
 type hashFunction struct {
 	new  func() hash.Hash
 	pool sync.Pool
+	// block is what it writes down after one block, whose chaining value lies at head:tail. The rest is the same for every block.
+	block      []byte
+	head, tail int
+	broken     error
 }
 
-// running is a hash in use, with room for its first result.
+// running is a hash in use, with room for its first result and for a state to begin from.
 type running struct {
 	digester
 	inner [sha512.Size]byte
+	state []byte
 }
+
+// magic is how long the name of a hash function is in a written state, counter the length of what it has hashed.
+const (
+	magic   = 4
+	counter = 8
+)
 
 func newHashFunction(f func() hash.Hash) *hashFunction {
 	h := &hashFunction{new: f}
+	d, _ := f().(digester)
+	_, _ = d.Write(make([]byte, d.BlockSize()))
+	h.block, h.broken = d.AppendBinary(nil)
+	h.head, h.tail = magic, len(h.block)-d.BlockSize()-counter
+	if n := h.tail - h.head; h.broken == nil && (n <= 0 || n > maxChain) {
+		h.broken = fmt.Errorf("a hash state has %d bytes, at most %d are expected", n, maxChain)
+	}
 	h.pool.New = func() any {
 		d, _ := f().(digester)
-		return &running{digester: d}
+		return &running{digester: d, state: bytes.Clone(h.block)}
 	}
 	return h
+}
+
+// after returns what is particular to a state after one block.
+func (h *hashFunction) after(block, out []byte) error {
+	if h.broken != nil {
+		return h.broken
+	}
+	d, _ := h.new().(digester)
+	_, _ = d.Write(block)
+	state, err := d.AppendBinary(nil)
+	if err != nil {
+		return err
+	}
+	if len(state) != len(h.block) || !bytes.Equal(state[:h.head], h.block[:h.head]) || !bytes.Equal(state[h.tail:], h.block[h.tail:]) {
+		return errors.New("a hash state is not made as it is expected to be")
+	}
+	copy(out, state[h.head:h.tail])
+	return nil
+}
+
+// begin puts a hash behind a block of which after told what is particular.
+func (h *hashFunction) begin(r *running, chain []byte) {
+	copy(r.state[h.head:h.tail], chain)
+	_ = r.UnmarshalBinary(r.state) // a state that the same function wrote is always read
 }
 
 // hashFunctions are shared by all presets: their pools hold no keys.
@@ -49,16 +93,17 @@ var hashes = sync.OnceValue(func() hashFunctions {
 	}
 })
 
-// maxState is how long the longest written state of a hash function is, that of SHA-512.
-const maxState = 204
+// maxChain is how long the longest chaining value is, that of SHA-512.
+const maxChain = 64
 
-// hmacKey is a key of HMAC (RFC 2104) with its two pads already hashed: what is left to do for a message is the message. The
-// states lie in the key itself: with many sources most keys are not in the processor's cache, and each pointer would be a wait.
+// hmacKey is a key of HMAC (RFC 2104) with its two pads already hashed: what is left to do for a message is the message. Of
+// the states only the chaining values are kept, in the key itself: with many sources most keys are not in the processor's nearest
+// cache, and each line of it, and each pointer, would be a wait.
 type hmacKey struct {
 	// function is nil if there is no key.
-	function     *hashFunction
-	inner, outer int // lengths of the two states
-	states       [2 * maxState]byte
+	function *hashFunction
+	// chains are the inner and, right behind it, the outer chaining value.
+	chains [2 * maxChain]byte
 }
 
 func (k *hmacKey) defined() bool { return k.function != nil }
@@ -70,28 +115,15 @@ func newHMACKey(f *hashFunction, key []byte) (k hmacKey, err error) {
 		h.Write(key)
 		key = h.Sum(nil)
 	}
-	state := func(pad byte, out []byte) (int, error) {
+	for i, pad := range []byte{0x36, 0x5c} {
 		copy(block, key)
-		for i := range block {
-			b := byte(0)
-			if i < len(key) {
-				b = key[i]
-			}
-			block[i] = b ^ pad
+		clear(block[len(key):])
+		for j := range block {
+			block[j] ^= pad
 		}
-		d, _ := f.new().(digester)
-		d.Write(block)
-		written, err := d.AppendBinary(out[:0])
-		if len(written) > len(out) {
-			return 0, fmt.Errorf("a hash state has %d bytes, at most %d are expected", len(written), len(out))
+		if err := f.after(block, k.chains[i*(f.tail-f.head):]); err != nil {
+			return hmacKey{}, err
 		}
-		return len(written), err
-	}
-	if k.inner, err = state(0x36, k.states[:maxState]); err != nil {
-		return hmacKey{}, err
-	}
-	if k.outer, err = state(0x5c, k.states[k.inner:]); err != nil {
-		return hmacKey{}, err
 	}
 	clear(block)
 	k.function = f
@@ -100,12 +132,14 @@ func newHMACKey(f *hashFunction, key []byte) (k hmacKey, err error) {
 
 // sum appends the MAC of a message.
 func (k *hmacKey) sum(out, message []byte) []byte {
-	r, _ := k.function.pool.Get().(*running)
-	defer k.function.pool.Put(r)
-	_ = r.UnmarshalBinary(k.states[:k.inner]) // a state that the same function wrote is always read
+	f := k.function
+	r, _ := f.pool.Get().(*running)
+	defer f.pool.Put(r)
+	n := f.tail - f.head
+	f.begin(r, k.chains[:n])
 	_, _ = r.Write(message)
 	inner := r.Sum(r.inner[:0])
-	_ = r.UnmarshalBinary(k.states[k.inner : k.inner+k.outer])
+	f.begin(r, k.chains[n:2*n])
 	_, _ = r.Write(inner)
 	return r.Sum(out)
 }

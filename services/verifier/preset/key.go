@@ -26,13 +26,13 @@ type Secret struct {
 	For string
 }
 
-// key is a secret made ready for one variant. It never changes.
+// key is a secret made ready for one variant. It never changes. What each delivery needs comes first.
 type key struct {
 	err error
-	raw []byte
 	// notAfter is when the secret ends; zero: never.
 	notAfter time.Time
 	hmac     hmacKey
+	raw      []byte
 	public   crypto.PublicKey
 	// only is what the secret is good for; empty: everything.
 	only string

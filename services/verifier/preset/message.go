@@ -21,7 +21,8 @@ type part func(out []byte, m *messageInput) []byte
 type messageInput struct {
 	*Request
 	stamp, id string
-	secret    []byte
+	// key is what the message is built for, whose bytes some schemes put into it.
+	key *key
 }
 
 // message is what is signed, ready to be built.
@@ -84,7 +85,7 @@ func (c *compiler) part(where, name string) part {
 	case "form":
 		return func(out []byte, m *messageInput) []byte { return appendForm(out, m.Body) }
 	case "secret":
-		return func(out []byte, m *messageInput) []byte { return append(out, m.secret...) }
+		return func(out []byte, m *messageInput) []byte { return append(out, m.key.raw...) }
 	case "length":
 		return func(out []byte, m *messageInput) []byte { return strconv.AppendInt(out, int64(len(m.Body)), 10) }
 	case "crc32":

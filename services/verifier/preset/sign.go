@@ -87,7 +87,7 @@ func (v *variant) sign(c *Compiled, d *Delivery, secret string, now time.Time) e
 	if v.when.Defined() && !v.when.Bool(&req.in) {
 		return fmt.Errorf("its condition does not hold: %s", v.When)
 	}
-	in := messageInput{Request: req, id: trial.Header.Get(v.ID), secret: signer.secret}
+	in := messageInput{Request: req, id: trial.Header.Get(v.ID), key: &key{raw: signer.secret}}
 	if _, refusal := v.stamp(req, &in); refusal != nil {
 		return errors.New(refusal.Reason)
 	}
