@@ -109,8 +109,9 @@ test-postgres: ## The stores over a real PostgreSQL with pgvector (scripts/postg
 	cd services && ../scripts/postgres.sh go test -timeout 5m -count=1 ./internal/postgres/... ./dedupe/pgstore ./sequencer/pgstore ./embedder/pgstore ./reconciler/pgstore ./verifier/pgstore ./wiring
 
 .PHONY: test-servers
-test-servers: ## Connector and preset of Gitea against a real server (scripts/servers.sh builds it once, some minutes)
-	cd services && ../scripts/servers.sh go test -tags servers -run Real -timeout 8m -count=1 ./connector/gitea
+test-servers: ## Gitea and Ghost as real servers: connectors, presets, and webhooks all the way to search (scripts/servers.sh installs them once, some minutes)
+	./scripts/servers.sh go test -C services -tags servers -run Real -timeout 15m -count=1 -p 1 ./connector/gitea ./connector/ghost
+	./scripts/servers.sh go test -C e2e -tags servers -run Real -timeout 15m -count=1 -v ./servers
 
 .PHONY: sdks
 sdks: ## Let the providers' own libraries sign deliveries (installs them from npm into a temporary directory)
@@ -132,7 +133,7 @@ lint: $(TOOLS)/buf $(TOOLS)/plugins $(TOOLS)/golangci-lint ## Lint protos and Go
 	./scripts/check-generated.sh
 	./scripts/check-modules.sh $(MODULES)
 	./scripts/mutants.sh --check
-	@for m in $(MODULES); do [ $$m = gen ] || (cd $$m && echo "golangci-lint $$m" && golangci-lint run --build-tags kafka,scenarios --timeout 15m ./...) || exit 1; done
+	@for m in $(MODULES); do [ $$m = gen ] || (cd $$m && echo "golangci-lint $$m" && golangci-lint run --build-tags kafka,scenarios,servers --timeout 15m ./...) || exit 1; done
 
 .PHONY: vuln
 vuln: $(TOOLS)/govulncheck ## Look for known vulnerabilities (needs the Go vulnerability database)

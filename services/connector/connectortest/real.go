@@ -35,12 +35,15 @@ type Real struct {
 	Authorize func(*http.Request)
 }
 
-// Call sends a request with a JSON body, fails the test unless the answer is a success, and reads the answer into into, if that is not nil.
+// Call sends a request, with body as JSON unless that is nil, fails the test unless the answer is a success, and reads the answer into into, if that is not nil.
 func (r Real) Call(method, path string, body, into any) {
 	r.T.Helper()
-	raw, err := json.Marshal(body)
-	if err != nil {
-		r.T.Fatal(err)
+	var raw []byte
+	if body != nil {
+		var err error
+		if raw, err = json.Marshal(body); err != nil {
+			r.T.Fatal(err)
+		}
 	}
 	req, err := http.NewRequestWithContext(r.T.Context(), method, r.URL+path, bytes.NewReader(raw))
 	if err != nil {

@@ -1,5 +1,6 @@
-// Package gitea reads repositories of Gitea and Forgejo: documentation files, wikis and issues. Document ids are owner/name/path of a
-// file, owner/name/wiki/page of a wiki page, and issue/id of an issue, as in the webhooks.
+// Package gitea reads repositories of Gitea and Forgejo: documentation files, wikis, issues, pull requests and releases. Document ids
+// are owner/name/path of a file, owner/name/wiki/page of a wiki page, issue/id of an issue, owner/name/pulls/number of a pull request
+// and release/id of a release, as in the webhooks.
 //
 // https://docs.gitea.com/api/
 package gitea
@@ -27,16 +28,20 @@ const (
 	pageSize = "50"
 	// maxComments bounds the comments of an issue.
 	maxComments = 2000
-	// prefix of the ids of issues.
-	prefix = "issue/"
+	// issuePrefix, releasePrefix and pulls mark ids; pulls comes after the repository.
+	issuePrefix   = "issue/"
+	releasePrefix = "release/"
+	pulls         = "pulls/"
 )
 
-var kinds = []string{"files", "wiki", "issues"}
+// kinds of documents. Those that a source reads are in options.kinds; the first three are read without it.
+var kinds = []string{"files", "wiki", "issues", "pulls", "releases"}
 
 type forge struct {
 	client *rest.Client
 	filter files.Filter
 	repos  []string
+	kinds  []string
 	parts  []string
 }
 
@@ -46,16 +51,15 @@ func New(cfg config.Connector, limits *rest.Limiters) (connector.Connector, erro
 	if err := settings.Check(cfg); err != nil {
 		return connector.Connector{}, err
 	}
-	f := &forge{repos: cfg.Scope}
-	wanted := kinds
+	f := &forge{repos: cfg.Scope, kinds: kinds[:3]}
 	if k := cfg.Options["kinds"]; k != "" {
-		wanted = strings.Fields(strings.ReplaceAll(k, ",", " "))
+		f.kinds = strings.Fields(strings.ReplaceAll(k, ",", " "))
 	}
 	for _, r := range f.repos {
 		if owner, name, ok := strings.Cut(r, "/"); !ok || owner == "" || name == "" || strings.Contains(name, "/") {
 			return connector.Connector{}, fmt.Errorf("gitea: scope: %q is no owner/name", r)
 		}
-		for _, k := range wanted {
+		for _, k := range f.kinds {
 			if !slices.Contains(kinds, k) {
 				return connector.Connector{}, fmt.Errorf("gitea: options.kinds: %q is none of %s", k, strings.Join(kinds, ", "))
 			}
@@ -112,8 +116,10 @@ func (f *forge) walk(ctx context.Context, cursor string, sweep bool) (connector.
 		p, err = f.listFiles(ctx, repo, w.Page, w.Marks[name])
 	case "wiki":
 		p, err = f.listWiki(ctx, repo, w)
+	case "releases":
+		p, err = f.listReleases(ctx, repo, w.Page)
 	default:
-		p, err = f.listIssues(ctx, repo, w)
+		p, err = f.listNumbered(ctx, repo, kind, w)
 	}
 	if err != nil {
 		if errors.Is(err, connector.ErrGone) {
@@ -223,54 +229,28 @@ func (f *forge) listWiki(ctx context.Context, repo string, w connector.Walk) (pa
 	return p, err
 }
 
-type issue struct {
-	ID          int64     `json:"id"`
-	Number      int       `json:"number"`
-	Title       string    `json:"title"`
-	Body        string    `json:"body"`
-	URL         string    `json:"html_url"`
-	UpdatedAt   time.Time `json:"updated_at"`
-	Comments    int       `json:"comments"`
-	PullRequest *struct{} `json:"pull_request"`
-}
-
-func (i issue) change() connector.Change {
-	return connector.Change{DocumentID: prefix + strconv.FormatInt(i.ID, 10), Version: i.UpdatedAt.UTC().Format(time.RFC3339), URL: i.URL}.At(i.UpdatedAt)
-}
-
-func (f *forge) listIssues(ctx context.Context, repo string, w connector.Walk) (part, error) {
-	req := rest.Request{Path: repoPath(repo) + "/issues", Query: url.Values{"state": {"all"}, "type": {"issues"}, "limit": {pageSize}}}
-	if !w.Since.IsZero() {
-		req.Query.Set("since", w.Since.UTC().Format(time.RFC3339))
-	}
-	if w.Page != "" {
-		req = rest.Request{Path: w.Page}
-	}
-	var issues []issue
-	res, err := f.client.JSON(ctx, req, &issues)
-	p := part{date: res.Date, token: rest.NextLink(res.Header)}
-	for _, i := range issues {
-		p.changes = append(p.changes, i.change())
-	}
-	return p, err
-}
-
 // Fetch implements connector.Fetcher.
 func (f *forge) Fetch(ctx context.Context, ref connector.Ref) (connector.Document, error) {
-	if id, ok := strings.CutPrefix(ref.ID, prefix); ok {
-		if _, err := strconv.ParseInt(id, 10, 64); err != nil {
-			return connector.Document{}, connector.ErrGone
+	for prefix, fetch := range map[string]func(context.Context, connector.Ref) (connector.Document, error){issuePrefix: f.fetchIssue, releasePrefix: f.fetchRelease} {
+		if id, ok := strings.CutPrefix(ref.ID, prefix); ok {
+			if _, err := strconv.ParseInt(id, 10, 64); err != nil {
+				return connector.Document{}, connector.ErrGone
+			}
+			return fetch(ctx, ref)
 		}
-		return f.fetchNumbered(ctx, ref)
 	}
 	for _, repo := range f.repos {
 		name, ok := strings.CutPrefix(ref.ID, repo+"/")
 		if !ok || name == "" || strings.Contains(name, "..") || strings.ContainsRune(name, 0) {
 			continue
 		}
+		// What looks like a page or a pull request may be a file, and the file comes first.
 		doc, err := f.fetchFile(ctx, repo, name)
 		if page, ok := strings.CutPrefix(name, "wiki/"); ok && errors.Is(err, connector.ErrGone) {
 			return f.fetchWiki(ctx, repo, page)
+		}
+		if number, ok := strings.CutPrefix(name, pulls); ok && errors.Is(err, connector.ErrGone) {
+			return f.fetchPull(ctx, repo, number)
 		}
 		return doc, err
 	}
@@ -320,63 +300,4 @@ func (f *forge) fetchWiki(ctx context.Context, repo, name string) (connector.Doc
 		return connector.Document{}, &connector.Error{Err: fmt.Errorf("the content of %s: %w", name, err)}
 	}
 	return connector.Document{Content: content, Format: connector.FormatMarkdown, Title: page.Title, URL: page.URL, Version: page.Last.SHA}, nil
-}
-
-// fetchNumbered gets an issue by its URL, or by walking the lists until its id comes.
-func (f *forge) fetchNumbered(ctx context.Context, ref connector.Ref) (connector.Document, error) {
-	for _, repo := range f.repos {
-		if _, number, ok := strings.Cut(ref.URL, "/"+repo+"/issues/"); ok {
-			number, _, _ = strings.Cut(number, "#")
-			if n, err := strconv.Atoi(number); err == nil {
-				return f.fetchIssue(ctx, repo, n, ref.ID)
-			}
-		}
-	}
-	for _, repo := range f.repos {
-		for w := (connector.Walk{}); ; {
-			p, err := f.listIssues(ctx, repo, w)
-			if errors.Is(err, connector.ErrGone) {
-				break
-			}
-			if err != nil {
-				return connector.Document{}, fmt.Errorf("look for issue %s in %s: %w", ref.ID, repo, err)
-			}
-			for _, c := range p.changes {
-				if n, err := strconv.Atoi(c.URL[strings.LastIndexByte(c.URL, '/')+1:]); c.DocumentID == ref.ID && err == nil {
-					return f.fetchIssue(ctx, repo, n, ref.ID)
-				}
-			}
-			if w.Page = p.token; w.Page == "" {
-				break
-			}
-		}
-	}
-	return connector.Document{}, connector.ErrGone
-}
-
-func (f *forge) fetchIssue(ctx context.Context, repo string, number int, id string) (connector.Document, error) {
-	at := fmt.Sprintf("%s/issues/%d", repoPath(repo), number)
-	var i issue
-	if _, err := f.client.GetJSON(ctx, at, nil, &i); err != nil {
-		return connector.Document{}, err
-	}
-	if i.PullRequest != nil || i.change().DocumentID != id {
-		return connector.Document{}, connector.ErrGone
-	}
-	doc := connector.Document{Content: []byte(i.Body), Format: connector.FormatMarkdown, Title: i.Title, URL: i.URL, Version: i.change().Version}
-	if i.Comments == 0 {
-		return doc, nil
-	}
-	// All of them come at once: https://docs.gitea.com/api/#tag/issue/operation/issueGetComments
-	var comments []struct {
-		Body string
-		User struct{ Login string }
-	}
-	if _, err := f.client.GetJSON(ctx, at+"/comments", nil, &comments); err != nil {
-		return connector.Document{}, err
-	}
-	for _, c := range comments[:min(len(comments), maxComments)] {
-		doc.Parts = append(doc.Parts, connector.Part{Title: "Comment by " + c.User.Login, Content: []byte(c.Body), Format: connector.FormatMarkdown})
-	}
-	return doc, nil
 }

@@ -25,7 +25,8 @@ func blob(x connectortest.Doc) string { return fmt.Sprintf("%x", sha1.Sum([]byte
 func newSim(t testing.TB, kind string) *connectortest.Docs {
 	d := &connectortest.Docs{}
 	d.ID = func(n int) string {
-		return map[string]string{"files": fmt.Sprintf("%s/docs/page %d.md", repo, n), "wiki": fmt.Sprintf("%s/wiki/Gr%%C3%%B6%%C3%%9Fe+50%%25+no-%d.-", repo, n), "issues": fmt.Sprint("issue/", 7000+n)}[kind]
+		return map[string]string{"files": fmt.Sprintf("%s/docs/page %d.md", repo, n), "wiki": fmt.Sprintf("%s/wiki/Gr%%C3%%B6%%C3%%9Fe+50%%25+no-%d.-", repo, n), "issues": fmt.Sprint("issue/", 7000+n),
+			"pulls": fmt.Sprintf("%s/pulls/%d", repo, n+1), "releases": fmt.Sprint("release/", 300+n)}[kind]
 	}
 	of := func(k string) []connectortest.Doc {
 		if k != kind {
@@ -46,7 +47,14 @@ func newSim(t testing.TB, kind string) *connectortest.Docs {
 		return map[string]any{"title": x.Title, "sub_url": name, "content_base64": base64.StdEncoding.EncodeToString([]byte(x.Text)), "last_commit": map[string]any{"sha": blob(x), "commiter": map[string]any{"date": x.Updated}}}
 	}
 	issue := func(x connectortest.Doc) map[string]any {
-		return map[string]any{"id": 7000 + x.N, "number": x.N + 1, "title": x.Title, "body": x.Text, "updated_at": x.Updated, "comments": 1, "html_url": fmt.Sprintf("%s/%s/issues/%d", d.API.URL, repo, x.N+1)}
+		i := map[string]any{"id": 7000 + x.N, "number": x.N + 1, "title": x.Title, "body": x.Text, "updated_at": x.Updated, "comments": 1, "html_url": fmt.Sprintf("%s/%s/%s/%d", d.API.URL, repo, kind, x.N+1)}
+		if kind == "pulls" {
+			i["pull_request"] = map[string]any{"merged": false}
+		}
+		return i
+	}
+	release := func(x connectortest.Doc) map[string]any {
+		return map[string]any{"id": 300 + x.N, "name": "", "tag_name": x.Title, "body": x.Text, "published_at": x.Created, "draft": false}
 	}
 	mux := http.NewServeMux()
 	root := "/api/v1/repos/" + repo
@@ -98,7 +106,7 @@ func newSim(t testing.TB, kind string) *connectortest.Docs {
 	mux.HandleFunc("GET "+root+"/issues", func(w http.ResponseWriter, r *http.Request) {
 		since, _ := time.Parse(time.RFC3339, r.FormValue("since"))
 		var all []any
-		for _, x := range of("issues") {
+		for _, x := range of(r.FormValue("type")) {
 			if !x.Updated.Before(since) {
 				all = append(all, issue(x))
 			}
@@ -108,7 +116,7 @@ func newSim(t testing.TB, kind string) *connectortest.Docs {
 		connectortest.Answer(w, 200, cut)
 	})
 	mux.HandleFunc("GET "+root+"/issues/{n}", func(w http.ResponseWriter, r *http.Request) {
-		for _, x := range of("issues") {
+		for _, x := range append(of("issues"), of("pulls")...) {
 			if strconv.Itoa(x.N+1) == r.PathValue("n") {
 				connectortest.Answer(w, 200, issue(x))
 				return
@@ -118,6 +126,22 @@ func newSim(t testing.TB, kind string) *connectortest.Docs {
 	})
 	mux.HandleFunc("GET "+root+"/issues/{n}/comments", func(w http.ResponseWriter, _ *http.Request) {
 		connectortest.Answer(w, 200, []any{map[string]any{"body": "a remark", "user": map[string]any{"login": "ann"}}})
+	})
+	mux.HandleFunc("GET "+root+"/releases", func(w http.ResponseWriter, r *http.Request) {
+		cut, n := connectortest.Cut(of("releases"), from(r), 3)
+		next(w, r, n)
+		out := []any{map[string]any{"id": 299, "tag_name": "a draft", "draft": true}}
+		for _, x := range cut {
+			out = append(out, release(x))
+		}
+		connectortest.Answer(w, 200, out)
+	})
+	mux.HandleFunc("GET "+root+"/releases/{id}", func(w http.ResponseWriter, r *http.Request) {
+		if x, ok := d.Find("release/" + r.PathValue("id")); ok {
+			connectortest.Answer(w, 200, release(x))
+			return
+		}
+		connectortest.NotFound(w)
 	})
 	d.API = connectortest.NewAPI(t, func(r *http.Request) bool { return r.Header.Get("Authorization") == "token "+connectortest.Secret }, mux)
 	return d
@@ -130,12 +154,12 @@ func open(d *connectortest.Docs, kinds string) func() (connector.Connector, erro
 }
 
 func TestConformance(t *testing.T) {
-	for kind, missing := range map[string]string{"files": repo + "/none.md", "wiki": repo + "/wiki/None", "issues": "issue/1"} {
+	for kind, missing := range map[string]string{"files": repo + "/none.md", "wiki": repo + "/wiki/None", "issues": "issue/1", "pulls": repo + "/pulls/99", "releases": "release/299"} {
 		t.Run(kind, func(t *testing.T) {
 			connectortest.Run(t, func(t *testing.T) *connectortest.Harness {
 				d := newSim(t, kind)
 				h := d.Harness(missing, open(d, kind))
-				h.Untouched = kind == "files" // a tree names all files, with their versions
+				h.Untouched = kind == "files" || kind == "releases" // a tree names all files, with their versions; releases do not tell when they were edited
 				return h
 			})
 		})
@@ -173,15 +197,39 @@ func TestAnIssueIsFoundByItsURLWithItsComments(t *testing.T) {
 	}
 }
 
+// Who did not ask for pull requests and releases has none, though their webhooks come.
+func TestPullRequestsAndReleasesAreReadOnRequestOnly(t *testing.T) {
+	for _, kind := range []string{"pulls", "releases"} {
+		d := newSim(t, kind)
+		id := d.Create("T", "x")
+		for kinds, want := range map[string]error{"": connector.ErrGone, "files, " + kind: nil} {
+			c, err := open(d, kinds)()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := c.Fetcher.Fetch(t.Context(), connector.Ref{ID: id}); !errors.Is(err, want) {
+				t.Errorf("%s with kinds %q: %v, want %v", id, kinds, err, want)
+			}
+		}
+	}
+}
+
 func TestWebhooksAndTheConnectorAgreeOnIDs(t *testing.T) {
 	repository := `"repository":{"full_name":"acme/docs","default_branch":"main","html_url":"https://git.example/acme/docs"}`
 	event := func(name string) map[string]string {
 		return map[string]string{"X-Gitea-Event": name, "X-Gitea-Delivery": "1"}
 	}
+	pull := `{"number":1,` + repository + `,"action":"edited","pull_request":{"id":12,"number":1,"title":"P","updated_at":"2026-05-04T12:00:00Z"}}`
+	remark := `{"action":"created",` + repository + `,"is_pull":true,"comment":{"id":3},"issue":{"id":7000,"number":1,"title":"P","updated_at":"2026-05-04T12:00:00Z"},"pull_request":{"id":12,"number":1}}`
+	for _, hook := range []connectortest.Webhook{{Name: "pull request", Header: event("pull_request"), Body: pull}, {Name: "comment on a pull request", Header: event("issue_comment"), Body: remark}} {
+		hook.Want = []string{newSim(t, "pulls").Create("T", "x")}
+		connectortest.SameIDs(t, "gitea", "secret", nil, hook)
+	}
 	for kind, hook := range map[string]connectortest.Webhook{
-		"files":  {Name: "push", Header: event("push"), Body: `{"ref":"refs/heads/main","total_commits":1,` + repository + `,"commits":[{"id":"c1","timestamp":"2026-05-04T12:00:00Z","added":["docs/page 0.md"],"modified":[],"removed":[]}]}`},
-		"wiki":   {Name: "wiki", Header: event("wiki"), Body: `{"action":"edited",` + repository + `,"page":"Gr%C3%B6%C3%9Fe+50%25+no-0.-"}`},
-		"issues": {Name: "issue", Header: event("issues"), Body: `{"action":"edited",` + repository + `,"issue":{"id":7000,"title":"I","updated_at":"2026-05-04T12:00:00Z"}}`},
+		"releases": {Name: "release", Header: event("release"), Body: `{"action":"updated",` + repository + `,"release":{"id":300,"tag_name":"v1"}}`},
+		"files":    {Name: "push", Header: event("push"), Body: `{"ref":"refs/heads/main","total_commits":1,` + repository + `,"commits":[{"id":"c1","timestamp":"2026-05-04T12:00:00Z","added":["docs/page 0.md"],"modified":[],"removed":[]}]}`},
+		"wiki":     {Name: "wiki", Header: event("wiki"), Body: `{"action":"edited",` + repository + `,"page":"Gr%C3%B6%C3%9Fe+50%25+no-0.-"}`},
+		"issues":   {Name: "issue", Header: event("issues"), Body: `{"action":"edited",` + repository + `,"issue":{"id":7000,"title":"I","updated_at":"2026-05-04T12:00:00Z"}}`},
 	} {
 		hook.Want = []string{newSim(t, kind).Create("T", "x")}
 		connectortest.SameIDs(t, "gitea", "secret", nil, hook)

@@ -89,6 +89,42 @@ func (r *real) issue(title, text string) string {
 	return id
 }
 
+// branch makes a branch with a change of its own, and the first commit before it, if there is none.
+func (r *real) branch() string {
+	var about struct{ Empty bool }
+	r.Call("GET", r.api, nil, &about)
+	if about.Empty {
+		r.file("POST", "start.txt", "the first commit")
+	}
+	name := fmt.Sprint("branch-", repos.Add(1))
+	r.Call("POST", r.api+"/contents/"+name+".txt", map[string]any{"content": b64(name), "message": name, "new_branch": name}, nil)
+	return name
+}
+
+func (r *real) pull(title, text string) string {
+	var p struct{ Number int }
+	r.Call("POST", r.api+"/pulls", map[string]any{"title": title, "body": text, "head": r.branch(), "base": "main"}, &p)
+	return fmt.Sprint(r.repo, "/pulls/", p.Number)
+}
+
+func (r *real) release(title, text string) string {
+	var made struct{ ID int64 }
+	r.Call("POST", r.api+"/releases", map[string]any{"tag_name": "v-" + r.branch(), "name": title, "body": text}, &made)
+	return fmt.Sprint("release/", made.ID)
+}
+
+// number is that of an issue or a pull request; empty for everything else.
+func (r *real) number(id string) string {
+	if n := r.numbers[id]; n > 0 {
+		return fmt.Sprint(n)
+	}
+	n, ok := strings.CutPrefix(id, r.repo+"/pulls/")
+	if !ok {
+		return ""
+	}
+	return n
+}
+
 func (r *real) harness(kind string) *connectortest.Harness {
 	h := &connectortest.Harness{Open: func(t testing.TB) connector.Connector { return r.open(t, kind) }, Advance: func(time.Duration) {}, Untouched: true}
 	rest := func(id string) string { return strings.TrimPrefix(id, r.repo+"/") }
@@ -112,6 +148,18 @@ func (r *real) harness(kind string) *connectortest.Harness {
 		}
 		h.Update = func(id, text string) { r.wiki(name(id), r.titles[id], text) }
 		h.Delete = func(id string) { r.Call("DELETE", r.api+"/wiki/page/"+name(id), nil, nil) }
+	case "pulls":
+		h.Missing = r.repo + "/pulls/9999"
+		h.Create = r.pull
+		h.Update = func(id, text string) { r.Call("PATCH", r.api+"/"+rest(id), map[string]any{"body": text}, nil) }
+		h.Delete = func(id string) { r.Call("DELETE", r.api+"/issues/"+strings.TrimPrefix(rest(id), "pulls/"), nil, nil) }
+	case "releases":
+		h.Missing = "release/999999999"
+		h.Create = r.release
+		h.Update = func(id, text string) {
+			r.Call("PATCH", r.api+"/releases/"+strings.TrimPrefix(id, "release/"), map[string]any{"body": text}, nil)
+		}
+		h.Delete = func(id string) { r.Call("DELETE", r.api+"/releases/"+strings.TrimPrefix(id, "release/"), nil, nil) }
 	default:
 		h.Missing = "issue/999999999"
 		h.Create = r.issue
@@ -124,7 +172,7 @@ func (r *real) harness(kind string) *connectortest.Harness {
 }
 
 func TestRealConformance(t *testing.T) {
-	for _, kind := range []string{"files", "wiki", "issues"} {
+	for _, kind := range []string{"files", "wiki", "issues", "pulls", "releases"} {
 		t.Run(kind, func(t *testing.T) {
 			connectortest.Run(t, func(t *testing.T) *connectortest.Harness { return newReal(t).harness(kind) })
 		})
@@ -133,7 +181,7 @@ func TestRealConformance(t *testing.T) {
 
 // The suite's walks overlap by minutes; here the cursor's time lies between two changes.
 func TestRealListsOnlyWhatChangedSinceTheCursor(t *testing.T) {
-	for _, kind := range []string{"wiki", "issues"} {
+	for _, kind := range []string{"wiki", "issues", "pulls"} {
 		t.Run(kind, func(t *testing.T) {
 			h := newReal(t).harness(kind)
 			old, changed := h.Create("Old", "words"), h.Create("Changed", "words")
@@ -153,24 +201,21 @@ func TestRealWebhooksAreAuthenticAndNameTheConnectorsDocuments(t *testing.T) {
 	hooks := connectortest.NewHooks(t, "gitea", secret)
 	r.Call("POST", r.api+"/hooks", map[string]any{"type": "gitea", "active": true, "events": []string{"push", "wiki", "issues", "issue_comment", "pull_request", "release"},
 		"config": map[string]string{"url": hooks.URL, "content_type": "json", "secret": secret}}, nil)
-	file, wiki, issues := r.harness("files"), r.harness("wiki"), r.harness("issues")
-	for _, step := range []struct {
-		h                      *connectortest.Harness
-		created, updated, gone string
-	}{{file, "created", "updated", "deleted"}, {wiki, "created", "updated", "deleted"}, {issues, "created", "updated", "deleted"}} {
-		id := step.h.Create("Run book", "first words")
-		hooks.Expect(t, id, step.created)
-		step.h.Update(id, "second words")
-		hooks.Expect(t, id, step.updated)
-		doc, err := step.h.Open(t).Fetcher.Fetch(t.Context(), connector.Ref{ID: id})
+	for _, kind := range []string{"files", "wiki", "issues", "pulls", "releases"} {
+		h := r.harness(kind)
+		id := h.Create("Run book", "first words")
+		hooks.Expect(t, id, "created")
+		h.Update(id, "second words")
+		hooks.Expect(t, id, "updated")
+		doc, err := h.Open(t).Fetcher.Fetch(t.Context(), connector.Ref{ID: id})
 		if err != nil || !strings.Contains(string(doc.Content), "second words") {
 			t.Errorf("%s, as a webhook names it: %q, %v", id, doc.Content, err)
 		}
-		if n := r.numbers[id]; n > 0 {
-			r.Call("POST", fmt.Sprintf("%s/issues/%d/comments", r.api, n), map[string]string{"body": "a remark"}, nil)
+		if n := r.number(id); n != "" {
+			r.Call("POST", r.api+"/issues/"+n+"/comments", map[string]string{"body": "a remark"}, nil)
 			hooks.Expect(t, id, "updated")
 		}
-		step.h.Delete(id)
-		hooks.Expect(t, id, step.gone)
+		h.Delete(id)
+		hooks.Expect(t, id, "deleted")
 	}
 }

@@ -1,0 +1,2 @@
+// Package servers holds the tests of the built program against real servers, which scripts/servers.sh starts.
+package servers

@@ -1,0 +1,4 @@
+package ghost
+
+// Token lets tests write into a real site.
+var Token = token
