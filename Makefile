@@ -48,19 +48,19 @@ mesh: build ## The production topology as plain processes: two of every service,
 
 .PHONY: mesh-test
 mesh-test: ## The same while processes, brokers and the database are killed, frozen and cut off (MESH_EVENTS=20000, MESH_SEED=…)
-	cd e2e && go test -tags kafka -run TestMeshSurvives -v -timeout 60m ./topology/
+	cd e2e && go test -count=1 -tags kafka -run TestMeshSurvives -v -timeout 60m ./topology/
 
 .PHONY: mesh-pause
 mesh-pause: ## How long a rolling restart of consumers holds up what becomes searchable
-	cd e2e && go test -tags kafka -run TestPause -v -timeout 15m ./topology/
+	cd e2e && go test -count=1 -tags kafka -run TestPause -v -timeout 15m ./topology/
 
 .PHONY: bench-mesh
 bench-mesh: ## Durable 202s per second over separate processes, real Kafka and PostgreSQL, beside the embedded mode, in one run
-	cd e2e && go test -tags kafka -run TestBenchMesh -v -timeout 20m ./topology/
+	cd e2e && go test -count=1 -tags kafka -run TestBenchMesh -v -timeout 20m ./topology/
 
 .PHONY: bench-scale
 bench-scale: ## Events per second and processor time per event with 1, 2 and 4 of each consumer
-	cd e2e && go test -tags kafka -run TestBenchScale -v -timeout 40m ./topology/
+	cd e2e && go test -count=1 -tags kafka -run TestBenchScale -v -timeout 40m ./topology/
 
 .PHONY: deploy-test
 deploy-test: ## Alert rules, dashboards, compose file and Helm chart, checked with the tools that read them

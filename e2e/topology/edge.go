@@ -61,6 +61,15 @@ func (e *Edge) Client(connections int) *http.Client {
 	}}
 }
 
+// Gateways is an HTTP client that spreads requests over the gateways themselves, whatever host they name.
+func (m *Mesh) Gateways(connections int) *http.Client {
+	t := &turns{next: &http.Transport{MaxIdleConnsPerHost: connections, MaxConnsPerHost: connections}}
+	for _, in := range m.Of("gateway") {
+		t.gateways = append(t.gateways, in.HTTP)
+	}
+	return &http.Client{Timeout: 15 * time.Second, Transport: t}
+}
+
 // Close stops the proxy.
 func (e *Edge) Close() {
 	_ = e.server.Close()

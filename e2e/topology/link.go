@@ -48,8 +48,11 @@ func (l *Link) Mend() {
 	l.cut = false
 }
 
-// Close ends the proxy.
+// Close ends the proxy; none needs no end.
 func (l *Link) Close() {
+	if l == nil {
+		return
+	}
 	_ = l.listen.Close()
 	l.Cut()
 	l.wg.Wait()

@@ -38,6 +38,8 @@ type Options struct {
 	Env []string
 	// Config is added to every configuration file.
 	Config string
+	// Direct lets the processes talk to each other and to PostgreSQL without links, which cannot be cut then but cost nothing either.
+	Direct bool
 }
 
 // Instance is one process of a service. Its gRPC port is reached through Link, and it reaches the database through Database.
@@ -121,11 +123,7 @@ func (m *Mesh) plan() error {
 				*addr = free
 			}
 			name := fmt.Sprintf("%s-%d", service, i+1)
-			var err error
-			if in.Link, err = NewLink(in.GRPC); err != nil {
-				return err
-			}
-			if in.Database, err = NewLink(m.Postgres.Addr); err != nil {
+			if err := m.link(in); err != nil {
 				return err
 			}
 			in.Process = &Process{Name: name, Dir: m.Dir, Env: m.Env, Args: []string{m.Binary, "serve", service, "--config", filepath.Join(m.Dir, name+".yaml")}}
@@ -140,13 +138,33 @@ func (m *Mesh) plan() error {
 	return nil
 }
 
+// link gives an instance its links, unless the processes talk directly.
+func (m *Mesh) link(in *Instance) (err error) {
+	if m.Direct {
+		return nil
+	}
+	if in.Link, err = NewLink(in.GRPC); err != nil {
+		return err
+	}
+	in.Database, err = NewLink(m.Postgres.Addr)
+	return err
+}
+
+// over is where an address is reached: through the link, if there is one.
+func over(l *Link, direct string) string {
+	if l == nil {
+		return direct
+	}
+	return l.Addr()
+}
+
 // config is the configuration file of an instance.
 func (m *Mesh) config(in *Instance) string {
 	var services strings.Builder
 	for _, service := range Services() {
 		var addrs []string
 		for _, other := range m.Of(service) {
-			addrs = append(addrs, other.Link.Addr())
+			addrs = append(addrs, over(other.Link, other.GRPC))
 		}
 		fmt.Fprintf(&services, "  %s: %q\n", service, strings.Join(addrs, ","))
 	}
@@ -166,7 +184,7 @@ sources:
     secrets: [{value: %s}]
     content: {inline: content, title: title}
     rate: {per_second: -1}
-`, in.HTTP, in.GRPC, in.Admin, filepath.Join(m.Dir, "data-"+in.Name), m.Postgres.DSN(in.Database.Addr()), strings.Join(m.Kafka.Brokers, `", "`), m.Partitions, min(3, m.Brokers), 7, services.String(), m.Config, Secret)
+`, in.HTTP, in.GRPC, in.Admin, filepath.Join(m.Dir, "data-"+in.Name), m.Postgres.DSN(over(in.Database, m.Postgres.Addr)), strings.Join(m.Kafka.Brokers, `", "`), m.Partitions, min(3, m.Brokers), 7, services.String(), m.Config, Secret)
 }
 
 // applyTopics creates the topics as an operator would. A young cluster may need a moment until it can.

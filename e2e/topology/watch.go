@@ -111,14 +111,21 @@ func (p *Process) Resident() int64 {
 }
 
 // Processor is the processor time that the process took; 0: it cannot be told here.
-func (p *Process) Processor() time.Duration {
-	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.PID()))
+func (p *Process) Processor() time.Duration { return processor(p.PID()) }
+
+// processor is the processor time that a process took, reaped what its children took that have ended.
+func processor(pid int) time.Duration { return ticks(pid, 11) }
+func reaped(pid int) time.Duration    { return ticks(pid, 13) }
+
+// ticks is the sum of two neighbours in /proc/PID/stat, user's and system's time, counted from the state on.
+func ticks(pid, field int) time.Duration {
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	_, rest, ok := strings.Cut(string(raw), ") ")
 	fields := strings.Fields(rest)
-	if err != nil || !ok || len(fields) < 13 {
+	if err != nil || !ok || len(fields) < field+2 {
 		return 0
 	}
-	user, _ := strconv.ParseInt(fields[11], 10, 64)
-	system, _ := strconv.ParseInt(fields[12], 10, 64)
+	user, _ := strconv.ParseInt(fields[field], 10, 64)
+	system, _ := strconv.ParseInt(fields[field+1], 10, 64)
 	return time.Duration(user+system) * 10 * time.Millisecond // ticks of 1/100 s
 }

@@ -53,7 +53,7 @@ var modules = map[string]module{
 
 // remoteLanes is how many batched calls of the gateway are under way at once to services in other processes: enough that one
 // slow instance does not hold up everybody.
-const remoteLanes = 4
+const remoteLanes = 2
 
 func initGateway(_ context.Context, m *Mesh) error {
 	conn := m.conns

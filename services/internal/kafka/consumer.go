@@ -83,6 +83,8 @@ func (l *Log) runGeneration(ctx context.Context, gen *kafkago.Generation, s Stag
 		<-genCtx.Done()
 		l.assigned.change(s.Name(), func(m *member) { m.joined, m.left = false, time.Now() })
 	})
+	progress := &progress{topic: s.Topic(), logger: logger, commit: gen.CommitOffsets}
+	gen.Start(progress.keepCommitted)
 	for _, assigned := range assignments {
 		partition := assigned.ID
 		gen.Start(func(genCtx context.Context) {
@@ -92,8 +94,10 @@ func (l *Log) runGeneration(ctx context.Context, gen *kafkago.Generation, s Stag
 			defer cancel(nil)
 			stop := context.AfterFunc(genCtx, func() { cancel(errGenerationEnded) })
 			defer stop()
+			defer progress.leave(partition)
 			err := s.RunPartition(runCtx, partition, func(next int64) error {
-				return gen.CommitOffsets(map[string]map[int]int64{s.Topic(): {partition: next}})
+				progress.reach(partition, next)
+				return nil
 			})
 			switch {
 			case ctx.Err() != nil, errors.Is(err, errGenerationEnded):

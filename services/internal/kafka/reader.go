@@ -20,19 +20,54 @@ type partitionReader struct {
 	offset    int64
 	// rest is what a fetch brought beyond the limit of the call.
 	rest []stage.Record
+	// handed is when records were last handed out; zero: nothing is to be waited for before the next fetch.
+	handed time.Time
 }
 
-// Fetch implements stage.Partition.
+const (
+	// restFactor is how long a fetch waits for company, in times of what the batch before it took.
+	restFactor = 3
+	// longestRest bounds that.
+	longestRest = 150 * time.Millisecond
+)
+
+// Fetch implements stage.Partition. A record that comes after a pause is fetched at once. While more keep coming, a fetch waits in
+// proportion to the time that the last batch took: a batch costs its transaction, its requests to Kafka and what replicas do for them, whether
+// it holds one record or a thousand, and stages that go after each record alone would take the processors and disks that take in the next.
+// Whoever is behind gets full batches, and waits for nothing.
 func (r *partitionReader) Fetch(ctx context.Context, limit int, wait time.Duration) ([]stage.Record, error) {
 	if len(r.rest) == 0 {
-		if err := r.fill(ctx, wait); err != nil {
+		gathered := r.gather(ctx, wait)
+		if err := r.fill(ctx, wait-gathered); err != nil {
 			return nil, err
 		}
 	}
 	n := min(limit, len(r.rest))
 	records := r.rest[:n:n]
 	r.rest = r.rest[n:]
+	if r.handed = time.Now(); n == 0 || n == limit {
+		r.handed = time.Time{}
+	}
 	return records, nil
+}
+
+// gather lets records gather at the broker, and says for how long it did.
+func (r *partitionReader) gather(ctx context.Context, wait time.Duration) time.Duration {
+	if r.handed.IsZero() {
+		return 0
+	}
+	rest := min(restFactor*time.Since(r.handed), longestRest, wait)
+	r.handed = time.Time{}
+	if rest <= 0 {
+		return 0
+	}
+	timer := time.NewTimer(rest)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+	return rest
 }
 
 // fill asks the broker once.

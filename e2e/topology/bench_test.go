@@ -1,0 +1,139 @@
+//go:build kafka
+
+package topology_test
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hookmesh/hookmesh/e2e/mesh"
+	"github.com/hookmesh/hookmesh/e2e/topology"
+)
+
+// fresh are n changes, each of a document of its own.
+func fresh(prefix string, n int) ([]topology.Change, map[string]topology.Change) {
+	changes, final := make([]topology.Change, n), map[string]topology.Change{}
+	for i := range changes {
+		id := fmt.Sprintf("%s-%d", prefix, i)
+		changes[i] = topology.Change{DocumentID: id, EventID: id, Action: "created", Sequence: 1, Title: "Title of " + id, Content: "The text of " + id + " in version 1."}
+		final[id] = changes[i]
+	}
+	return changes, final
+}
+
+// Durable 202s per second over the separate processes, Apache Kafka (acks=all on MESH_BROKERS nodes; three: each record is in two of them at
+// least) and PostgreSQL, beside the embedded mode, in one run. The senders talk to the gateways themselves in both. MESH_PROFILE is a folder
+// for profiles of all services.
+func TestBenchMesh(t *testing.T) {
+	events, connections := setting(t, "MESH_EVENTS", 20_000), setting(t, "MESH_CONNECTIONS", 64)
+	send := func(name, url string, client *http.Client, prefix string) map[string]topology.Change {
+		changes, final := fresh(prefix, events)
+		began := time.Now()
+		r := topology.Send(t.Context(), client, url, changes, connections, topology.Mischief{}, 1)
+		took := time.Since(began)
+		t.Logf("%s: %d durable 202s in %.1fs: %.0f/s, p50 %s, p99 %s, over %d connections; answers %v", name, len(r.Promises), took.Seconds(),
+			float64(len(r.Promises))/took.Seconds(), r.Percentile(.5).Round(100*time.Microsecond), r.Percentile(.99).Round(100*time.Microsecond), connections, r.Answers)
+		for _, w := range r.Wrong {
+			t.Error(w)
+		}
+		return final
+	}
+	m := startMesh(t, topology.Options{Brokers: setting(t, "MESH_BROKERS", 3), Replicas: map[string]int{"gateway": 2, "verifier": 2}, Direct: true})
+	// A Java program that has just started compiles itself; nobody measures a cluster in its first seconds.
+	known := warm(t, m, setting(t, "MESH_WARM", 4_000), connections)
+	if dir := os.Getenv("MESH_PROFILE"); dir != "" {
+		go m.Profile(t.Context(), dir, 5*time.Second)
+	}
+	before := m.Costs()
+	maps.Copy(known, send("separate processes, Apache Kafka", "http://gateways", m.Gateways(connections), "d"))
+	t.Logf("  processor µs per event while they came: %s", m.Costs().Since(before).Per(events))
+	t.Logf("  records per batch until now: %s", batches(t, m))
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	t.Logf("  all of it searchable %.1fs later", converge(ctx, t, m, known).Seconds())
+	t.Logf("  processor µs per event until then: %s", m.Costs().Since(before).Per(events))
+	var resident []string
+	for _, in := range m.Instances {
+		resident = append(resident, fmt.Sprintf("%s %d", in.Name, in.Resident()>>20))
+	}
+	t.Logf("  MiB resident: %s", strings.Join(resident, ", "))
+	m.Kill()
+	e := mesh.Start(t, "")
+	send("embedded", e.HTTP, topology.PlainClient(connections), "d")
+}
+
+// batches says how many records a stage's transactions hold on average.
+func batches(t testing.TB, m *topology.Mesh) string {
+	t.Helper()
+	sums, names := map[string][2]float64{}, []string{"hookmesh_stage_records_total", "hookmesh_stage_batches_total"}
+	for _, in := range m.Instances {
+		sum := sums[in.Service]
+		for i, name := range names {
+			n, err := in.Metric(t.Context(), name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sum[i] += n
+		}
+		sums[in.Service] = sum
+	}
+	var parts []string
+	for _, service := range topology.Services() {
+		if sum := sums[service]; sum[1] > 0 {
+			parts = append(parts, fmt.Sprintf("%s %.1f (%.0f batches)", service, sum[0]/sum[1], sum[1]))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// warm sends events that are not measured and waits until they are searchable.
+func warm(t testing.TB, m *topology.Mesh, n, connections int) map[string]topology.Change {
+	t.Helper()
+	changes, final := fresh("warm", n)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	began := time.Now()
+	topology.Send(ctx, m.Gateways(connections), "http://gateways", changes, connections, topology.Mischief{}, 1)
+	sent := time.Since(began)
+	t.Logf("warm-up: %d events accepted at %.0f/s, searchable %.1fs later", n, float64(n)/sent.Seconds(), converge(ctx, t, m, final).Seconds())
+	return final
+}
+
+// Events per second from the first webhook to the last searchable document, and processor time per event and service, with 1, 2 and 4 of
+// each consumer. All of them share this machine, so more replicas than processors show what sharing costs, not what machines add.
+func TestBenchScale(t *testing.T) {
+	events := setting(t, "MESH_EVENTS", 5_000)
+	for _, n := range []int{1, 2, 4} {
+		m := startMesh(t, topology.Options{Partitions: 8, Replicas: map[string]int{"dedupe": n, "sequencer": n, "embedder": n}})
+		before := map[string]time.Duration{}
+		for _, in := range m.Instances {
+			before[in.Service] += in.Processor()
+		}
+		changes, final := topology.Plan(rand.New(rand.NewPCG(1, 1)), events, events, 1)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+		began := time.Now()
+		topology.Send(ctx, m.Edge.Client(32), m.Edge.URL, changes, 32, topology.Mischief{}, 1)
+		sent := time.Since(began)
+		converge(ctx, t, m, final)
+		took := time.Since(began)
+		cancel()
+		per := map[string]time.Duration{}
+		for _, in := range m.Instances {
+			per[in.Service] += in.Processor()
+		}
+		var lines []string
+		for _, service := range topology.Services() {
+			lines = append(lines, fmt.Sprintf("%s %d", service, (per[service]-before[service]).Microseconds()/int64(events)))
+		}
+		t.Logf("%d of each consumer: %.0f events/s searchable (accepted at %.0f/s); processor µs per event: %s", n,
+			float64(events)/took.Seconds(), float64(events)/sent.Seconds(), strings.Join(lines, ", "))
+		m.Kill()
+	}
+}
