@@ -23,9 +23,11 @@ import (
 	"github.com/hookmesh/hookmesh/services/internal/kafka"
 	"github.com/hookmesh/hookmesh/services/internal/kafka/embedded"
 	"github.com/hookmesh/hookmesh/services/internal/pace"
+	"github.com/hookmesh/hookmesh/services/internal/postgres"
 	"github.com/hookmesh/hookmesh/services/internal/rpc"
 	"github.com/hookmesh/hookmesh/services/internal/seal"
 	"github.com/hookmesh/hookmesh/services/internal/sources"
+	"github.com/hookmesh/hookmesh/services/internal/sqlite"
 	"github.com/hookmesh/hookmesh/services/internal/telemetry"
 )
 
@@ -229,7 +231,7 @@ func (m *Mesh) startRPC(context.Context) error {
 	if err != nil {
 		return err
 	}
-	server, err := rpc.NewServer(files, gate, m.tel)
+	server, err := rpc.NewServer(files, gate, m.tel, postgres.Transient, sqlite.Busy)
 	if err != nil {
 		return err
 	}

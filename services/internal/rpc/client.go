@@ -17,8 +17,8 @@ import (
 	"github.com/hookmesh/hookmesh/services/internal/tlsfiles"
 )
 
-// serviceConfig spreads calls over all addresses of a name that say they are healthy, bounds each call, and tries again what surely was not
-// done, at most while nine of ten calls succeed (the retry budget). What is followed has no timeout.
+// serviceConfig spreads calls over all addresses of a name that say they are healthy, bounds each call, and tries again what was not done, or
+// may be done twice (a service says UNAVAILABLE of nothing else), at most while nine of ten calls succeed (the retry budget). What is followed has no timeout.
 const serviceConfig = `{
 	"loadBalancingConfig": [{"round_robin": {}}],
 	"healthCheckConfig": {"serviceName": ""},

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"buf.build/go/protovalidate"
@@ -43,8 +44,8 @@ type Server struct {
 
 // NewServer returns a server that validates requests, survives panics, traces, and reports errors without their inner details. With files it
 // lets only those in who show a certificate of the same authority. Callers over the network pass the gate; those in the same process do not
-// come to it.
-func NewServer(files *tlsfiles.Source, gate *access.Gate, tel telemetry.Telemetry) (*Server, error) {
+// come to it. An error for which any of transient says true goes away by itself, as the drivers of the stores know: its caller may try again.
+func NewServer(files *tlsfiles.Source, gate *access.Gate, tel telemetry.Telemetry, transient ...func(error) bool) (*Server, error) {
 	secure := insecure.NewCredentials()
 	if files != nil {
 		cfg, err := files.Server("h2")
@@ -57,7 +58,7 @@ func NewServer(files *tlsfiles.Source, gate *access.Gate, tel telemetry.Telemetr
 	if err != nil {
 		return nil, fmt.Errorf("build the request validator: %w", err)
 	}
-	recovers, inner := recoverPanics(tel.Logger), chain(translate(tel.Logger), validate(validator))
+	recovers, inner := recoverPanics(tel.Logger), chain(translate(tel.Logger, transient), validate(validator))
 	s := &Server{
 		Server: grpc.NewServer(
 			grpc.Creds(secure),
@@ -145,8 +146,9 @@ func recoverPanics(logger *slog.Logger) grpc.UnaryServerInterceptor {
 	}
 }
 
-// translate lets statuses through and hides every other error from the caller: it belongs into the log.
-func translate(logger *slog.Logger) grpc.UnaryServerInterceptor {
+// translate lets statuses through and hides every other error from the caller: it belongs into the log. What is wrong for the moment only
+// (a database that restarts, a lost connection, a row that others hold) is UNAVAILABLE, which callers try again and HTTP answers with 503.
+func translate(logger *slog.Logger, transient []func(error) bool) grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 		res, err := next(ctx, req)
 		if err == nil {
@@ -155,7 +157,11 @@ func translate(logger *slog.Logger) grpc.UnaryServerInterceptor {
 		if _, ok := status.FromError(err); ok {
 			return nil, err
 		}
+		passes := func(is func(error) bool) bool { return is(err) }
 		switch {
+		case ctx.Err() == nil && slices.ContainsFunc(transient, passes): // a driver's own timeout is no deadline of the caller's
+			logger.WarnContext(ctx, "a call failed for the moment", "method", info.FullMethod, "error", err)
+			return nil, status.Error(codes.Unavailable, "what the service works with does not answer now; try again")
 		case errors.Is(err, context.DeadlineExceeded):
 			return nil, status.Error(codes.DeadlineExceeded, "the deadline passed")
 		case errors.Is(err, context.Canceled):

@@ -159,3 +159,10 @@ func IsConstraint(err error) bool {
 	var e *sqlite3.Error
 	return errors.As(err, &e) && e.Code()&0xff == constraint
 }
+
+// Busy says whether an error goes away by itself: another process held the database for longer than a transaction waits.
+func Busy(err error) bool {
+	const busy, locked = 5, 6 // SQLITE_BUSY, SQLITE_LOCKED
+	var e *sqlite3.Error
+	return errors.As(err, &e) && (e.Code()&0xff == busy || e.Code()&0xff == locked)
+}
