@@ -150,7 +150,7 @@ func (b *breaker) trip(after time.Duration, cause string, now time.Time) {
 }
 
 // breakers are those of all endpoints. What is open is kept in the store, so that a restart is no reason to meet an endpoint that is
-// away with everything that waits.
+// away with everything that waits, and so that several embedders leave it alone together.
 type breakers struct {
 	cfg   BreakerConfig
 	width int // how many jobs may be under way when all is well
@@ -174,18 +174,37 @@ type keptBreaker struct {
 // outdated is how long after its next probe was due a kept breaker says nothing any more.
 const outdated = 24 * time.Hour
 
-// restore opens the breakers that were open. Each goes on as after a failed probe: one job at first.
-func (b *breakers) restore(kept map[string]keptBreaker, now time.Time) {
+// share takes in what the store holds: what was open before a restart, and what other embedders have found since. An endpoint is left
+// alone by all, until the latest time that any of them says, and each then probes with one job; one whose breaker closes closes those
+// of all, so that who has no job for it does not wait for one. closed are those that closed so.
+func (b *breakers) share(kept map[string]keptBreaker, now time.Time) (closed []string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.kept, b.touched = kept, len(kept) > 0
 	for endpoint, k := range kept {
+		old, held := b.kept[endpoint]
+		b.kept[endpoint] = k
 		st := b.of(endpoint)
-		if st.open || now.Sub(k.Until) > outdated {
+		if (held && old.Until.Equal(k.Until)) || now.Sub(k.Until) > outdated || (st.open && !k.Until.After(st.until)) {
+			b.touched = b.touched || !st.open || !k.Until.Equal(st.until)
 			continue
 		}
-		st.open, st.until, st.since, st.pause, st.cause, st.slots = true, k.Until, k.Since, min(max(k.Pause, b.cfg.First), b.cfg.Longest), k.Cause, 1
+		if !st.open {
+			st.since = k.Since
+		}
+		st.open, st.until, st.pause, st.cause, st.slots = true, k.Until, min(max(k.Pause, b.cfg.First), b.cfg.Longest), k.Cause, 1
 	}
+	for endpoint, old := range b.kept {
+		if _, still := kept[endpoint]; still {
+			continue
+		}
+		delete(b.kept, endpoint)
+		if st := b.of(endpoint); st.open && st.until.Equal(old.Until) {
+			st.close()
+			closed = append(closed, endpoint)
+		}
+	}
+	slices.Sort(closed)
+	return closed
 }
 
 // unkept returns what has to be kept (nil: no longer) for the store to hold what is.

@@ -3,6 +3,7 @@ package embedder
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -330,7 +331,7 @@ func TestABreakerSurvivesARestart(t *testing.T) {
 	}
 	kept["old"] = keptBreaker{Until: start.Add(-48 * time.Hour), Since: start.Add(-50 * time.Hour), Pause: time.Minute}
 	c := newBreakers(cfg, 4)
-	c.restore(kept, start)
+	c.share(kept, start)
 	if blocked, _ := c.blocked(again.Add(-time.Second)); !slices.Equal(blocked, []string{"t"}) {
 		t.Errorf("blocked are %v", blocked)
 	}
@@ -357,5 +358,67 @@ func TestABreakerSurvivesARestart(t *testing.T) {
 	}
 	if un := c.unkept(); gone != 1 || un["t"] != nil || un["old"] != nil || len(un) != 2 {
 		t.Errorf("%d, to be stored is %v", gone, un)
+	}
+}
+
+// keep writes down what one embedder has to tell the others.
+func keep(b *breakers, store map[string]keptBreaker) {
+	for endpoint, k := range b.unkept() {
+		b.keeps(endpoint, k)
+		if delete(store, endpoint); k != nil {
+			store[endpoint] = *k
+		}
+	}
+}
+
+// Several embedders leave an endpoint alone together: the latest pause counts for all, each probes with one job, and whoever closes
+// the breaker closes it for all.
+func TestEmbeddersShareBreakers(t *testing.T) {
+	cfg := BreakerConfig{Failures: 1, First: 10 * time.Second, Longest: time.Minute}
+	store := map[string]keptBreaker{}
+	a, b := newBreakers(cfg, 1), newBreakers(cfg, 1)
+	sync := func(x *breakers, now time.Time) []string {
+		closed := x.share(maps.Clone(store), now)
+		keep(x, store)
+		return closed
+	}
+	blocked := func(x *breakers, now time.Time) bool {
+		sources, _ := x.blocked(now)
+		return slices.Contains(sources, "s")
+	}
+	step(a, refused, unknown, start)
+	sync(a, start)
+	if sync(b, start.Add(time.Second)); !blocked(b, start.Add(9*time.Second)) {
+		t.Fatal("the second asks what refused the first")
+	}
+	probe := start.Add(11 * time.Second)
+	if blocked(b, probe) {
+		t.Fatal("the second never probes")
+	}
+	if b.enter("s"); !blocked(b, probe) {
+		t.Error("the second probes with more than one job")
+	}
+	b.leave("s", another(), &visit{source: refused}, probe)
+	sync(b, probe)
+	if sync(a, probe); !blocked(a, probe.Add(19*time.Second)) {
+		t.Error("the first does not wait out the pause that the second's probe has doubled")
+	}
+	back := probe.Add(21 * time.Second)
+	step(a, healthy, unknown, back)
+	if keep(a, store); len(store) != 0 || !blocked(b, probe.Add(time.Second)) {
+		t.Fatalf("kept is %v", store)
+	}
+	if closed := sync(b, back); !slices.Equal(closed, []string{"s"}) || blocked(b, back) || len(b.open()) != 0 {
+		t.Errorf("the second goes on leaving it alone: %v", b.open())
+	}
+	// What one has found after the other's look is not undone by it.
+	step(b, refused, unknown, back)
+	if closed := b.share(map[string]keptBreaker{}, back); len(closed) != 0 || !blocked(b, back) {
+		t.Error("a breaker that was not told yet is closed by those who do not know it")
+	}
+	keep(b, store)
+	step(a, healthy, unknown, back)
+	if sync(a, back); !blocked(a, back.Add(9*time.Second)) || len(store) != 1 {
+		t.Error("a success before the breaker opened closes it")
 	}
 }

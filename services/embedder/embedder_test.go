@@ -105,13 +105,19 @@ type bench struct {
 	store   *sqlitestore.Store
 	model   *model
 	dead    *letters
+	content config.Content
 	mu      sync.Mutex
 	offset  time.Duration
+	// frozen: the clock moves by the test alone; zero: it runs.
+	frozen time.Time
 }
 
 func (b *bench) now() time.Time {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if !b.frozen.IsZero() {
+		return b.frozen.Add(b.offset)
+	}
 	return time.Now().Add(b.offset)
 }
 
@@ -127,10 +133,25 @@ func newBench(t testing.TB, dir string, content config.Content) *bench {
 	if b.store, err = sqlitestore.Open(context.Background(), filepath.Join(dir, "k.db")); err != nil {
 		t.Fatal(err)
 	}
+	b.start(t, content)
+	return b
+}
+
+// beside is a second embedder over the same store.
+func (b *bench) beside(t testing.TB) *bench {
+	second := &bench{store: b.store, model: b.model, dead: &letters{}}
+	second.start(t, b.content)
+	return second
+}
+
+func (b *bench) start(t testing.TB, content config.Content) {
+	b.content = content
 	fetchers := map[string]connector.Fetcher{}
-	if c, err := generic.New(config.Source{Content: content}, nil); err != nil {
+	c, err := generic.New(config.Source{Content: content}, nil)
+	if err != nil {
 		t.Fatal(err)
-	} else if c.Fetcher != nil {
+	}
+	if c.Fetcher != nil {
 		fetchers["s"] = c.Fetcher
 	}
 	b.service, err = embedder.New(embedder.Deps{Store: b.store, Model: b.model, Producer: b.dead, Telemetry: telemetry.Nop(), Now: b.now, Fetchers: fetchers},
@@ -138,7 +159,6 @@ func newBench(t testing.TB, dir string, content config.Content) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return b
 }
 
 // running lets the workers work until the returned function is called.
@@ -533,6 +553,65 @@ func TestASourceIsLeftAloneAcrossARestart(t *testing.T) {
 		kept, err2 := second.store.Breakers(context.Background())
 		return err == nil && err2 == nil && n == documents && len(kept) == 0 && second.dead.debts == 1
 	})
+}
+
+// Two embedders over one store leave a source alone together, and go on together when it is back; what was missed is owed once.
+func TestTwoEmbeddersLeaveASourceAloneTogether(t *testing.T) {
+	var asked, healthy atomic.Int64
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked.Add(1)
+		if healthy.Load() == 0 {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		_, _ = fmt.Fprint(w, `{"body":"text","title":"T","version":1}`)
+	}))
+	t.Cleanup(srv.Close)
+	first := newBench(t, t.TempDir(), config.Content{Fetch: srv.URL + "/p/{document_id}", Body: "body", Title: "title", Version: "version"})
+	defer func() { _ = first.store.Close() }()
+	second := first.beside(t)
+	first.frozen = time.Now()
+	second.frozen = first.frozen
+	open := func(b *bench) int {
+		st, err := b.service.GetStatus(context.Background(), &embedderv1.GetStatusRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(st.GetBreakersOpen())
+	}
+	stop := first.running()
+	const documents = 12
+	for i := range documents {
+		first.feed(t, change(fmt.Sprint("d", i), 1, up, ""))
+	}
+	until(t, "the first leaves the source alone", func() bool {
+		kept, err := first.store.Breakers(context.Background())
+		return err == nil && len(kept) == 1 && open(first) == 1
+	})
+	stop()
+	before := asked.Load()
+	stop = second.running()
+	until(t, "so does the second", func() bool { return open(second) == 1 })
+	stop()
+	if n := asked.Load(); n != before {
+		t.Errorf("the second has asked it %d times", n-before)
+	}
+	healthy.Store(1)
+	defer second.running()()
+	until(t, "all are searchable", func() bool {
+		second.wait(time.Second)
+		_, _, n, _, err := second.store.Status(context.Background())
+		return err == nil && n == documents && open(second) == 0
+	})
+	defer first.running()()
+	until(t, "the first learns that the source is back", func() bool { first.wait(time.Second); return open(first) == 0 })
+	first.dead.mu.Lock()
+	defer first.dead.mu.Unlock()
+	second.dead.mu.Lock()
+	defer second.dead.mu.Unlock()
+	if first.dead.debts != 0 || second.dead.debts != 1 {
+		t.Errorf("%d and %d debts", first.dead.debts, second.dead.debts)
+	}
 }
 
 // away is a source that has a document under another id than its webhooks say.

@@ -86,7 +86,8 @@ type Service struct {
 	sources  atomic.Pointer[sourceSettings]
 	breakers *breakers
 	taking   sync.Mutex // held by the worker that takes a job: what a probe allows is one job, not one per worker
-	keeping  sync.Mutex // held by who stores what the breakers are
+	shared   time.Time  // when it was last asked what other embedders have found; guarded by taking
+	keeping  sync.Mutex // held by who stores or reads what the breakers are
 	wake     chan struct{}
 	extract  extract.Extractor
 	tracer   trace.Tracer

@@ -28,6 +28,8 @@ const (
 	renewal = 3 * time.Second
 	// unwritten is how long a job waits whose dead letter could not be written.
 	unwritten = 10 * time.Second
+	// sharing is how often it is asked what other embedders have found out about endpoints.
+	sharing = time.Second
 )
 
 func (s *Service) wakeUp() {
@@ -39,7 +41,6 @@ func (s *Service) wakeUp() {
 
 // Run works on jobs until ctx ends.
 func (s *Service) Run(ctx context.Context) error {
-	s.restoreBreakers(ctx)
 	var wg sync.WaitGroup
 	for range max(1, s.cfg.Workers) {
 		wg.Go(func() { s.work(ctx) })
@@ -81,6 +82,12 @@ func (s *Service) work(ctx context.Context) {
 func (s *Service) take(ctx context.Context, now time.Time) (job *Job, blocked []string, err error) {
 	s.taking.Lock()
 	defer s.taking.Unlock()
+	if since := now.Sub(s.shared); since < 0 || since >= sharing {
+		s.shared = now
+		s.keeping.Lock()
+		s.shareBreakers(ctx)
+		s.keeping.Unlock()
+	}
 	blocked, all := s.breakers.blocked(now)
 	if all {
 		return nil, nil, nil
@@ -133,29 +140,39 @@ func (s *Service) process(ctx context.Context, job *Job) {
 	}
 }
 
-// restoreBreakers opens the breakers that were open when the process ended. Without them the first jobs find out again.
-func (s *Service) restoreBreakers(ctx context.Context) {
+// shareBreakers takes in what the store holds of breakers. Without it the first jobs find out again. The caller holds s.keeping.
+func (s *Service) shareBreakers(ctx context.Context) {
 	raw, err := s.deps.Store.Breakers(ctx)
+	if err != nil {
+		if ctx.Err() == nil {
+			s.deps.Telemetry.Logger.WarnContext(ctx, "which endpoints are left alone cannot be read; the next documents find out", "error", err)
+		}
+		return
+	}
 	kept := map[string]keptBreaker{}
 	for endpoint, state := range raw {
 		var k keptBreaker
-		if err = errors.Join(err, json.Unmarshal(state, &k)); err == nil {
-			kept[endpoint] = k
+		if err := json.Unmarshal(state, &k); err != nil {
+			s.deps.Telemetry.Logger.WarnContext(ctx, "what was kept of a breaker cannot be read; the next documents find out", "endpoint", endpoint, "error", err)
+			continue
 		}
+		kept[endpoint] = k
 	}
-	if err != nil && ctx.Err() == nil {
-		s.deps.Telemetry.Logger.WarnContext(ctx, "which endpoints were left alone before the start cannot be read; the first documents find out again", "error", err)
+	for _, endpoint := range s.breakers.share(kept, s.deps.Now()) {
+		s.deps.Telemetry.Logger.InfoContext(ctx, "an endpoint answers another embedder again", "endpoint", endpoint)
+		s.wakeUp()
 	}
-	s.breakers.restore(kept, s.deps.Now())
 }
 
-// keepBreakers stores which endpoints are left alone, if that has changed.
+// keepBreakers stores which endpoints are left alone, if that has changed, after a look at what others have stored. When two store at
+// the very same moment, the last one's word holds until the next of them learns something.
 func (s *Service) keepBreakers(ctx context.Context) {
 	if !s.breakers.touch(false) {
 		return
 	}
 	s.keeping.Lock()
 	defer s.keeping.Unlock()
+	s.shareBreakers(ctx)
 	for endpoint, k := range s.breakers.unkept() {
 		var raw []byte
 		var err error
