@@ -6,11 +6,11 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"math/rand/v2"
 	"net/http"
 	"os"
 	"strings"
 	"testing"
+	"text/tabwriter"
 	"time"
 
 	"github.com/hookmesh/hookmesh/e2e/mesh"
@@ -109,31 +109,39 @@ func warm(t testing.TB, m *topology.Mesh, n, connections int) map[string]topolog
 // Events per second from the first webhook to the last searchable document, and processor time per event and service, with 1, 2 and 4 of
 // each consumer. All of them share this machine, so more replicas than processors show what sharing costs, not what machines add.
 func TestBenchScale(t *testing.T) {
-	events := setting(t, "MESH_EVENTS", 5_000)
+	events, connections := setting(t, "MESH_EVENTS", 4_000), setting(t, "MESH_CONNECTIONS", 64)
+	// Each row has a few minutes; a machine on which that is not enough says so instead of taking the afternoon.
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
+	defer cancel()
+	var table strings.Builder
+	w := tabwriter.NewWriter(&table, 0, 0, 2, ' ', tabwriter.AlignRight)
+	columns := append(topology.Services(), "kafka", "postgres", "test")
+	fmt.Fprintf(w, "of each consumer\taccepted/s\tsearchable/s\t%s\tMiB resident\t\n", strings.Join(columns, "\t"))
 	for _, n := range []int{1, 2, 4} {
-		m := startMesh(t, topology.Options{Partitions: 8, Replicas: map[string]int{"dedupe": n, "sequencer": n, "embedder": n}})
-		before := map[string]time.Duration{}
-		for _, in := range m.Instances {
-			before[in.Service] += in.Processor()
-		}
-		changes, final := topology.Plan(rand.New(rand.NewPCG(1, 1)), events, events, 1)
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
-		began := time.Now()
-		topology.Send(ctx, m.Edge.Client(32), m.Edge.URL, changes, 32, topology.Mischief{}, 1)
+		m := startMesh(t, topology.Options{
+			Brokers: setting(t, "MESH_BROKERS", 3), Partitions: 8, Direct: true, Replicas: map[string]int{"dedupe": n, "sequencer": n, "embedder": n},
+		})
+		known := warm(t, m, setting(t, "MESH_WARM", 2_000), connections)
+		before, began := m.Costs(), time.Now()
+		changes, final := fresh("d", events)
+		maps.Copy(known, final)
+		topology.Send(ctx, m.Gateways(connections), "http://gateways", changes, connections, topology.Mischief{}, 1)
 		sent := time.Since(began)
-		converge(ctx, t, m, final)
+		converge(ctx, t, m, known)
 		took := time.Since(began)
-		cancel()
-		per := map[string]time.Duration{}
+		costs := m.Costs().Since(before)
+		fmt.Fprintf(w, "%d\t%.0f\t%.0f", n, float64(events)/sent.Seconds(), float64(events)/took.Seconds())
+		for _, who := range columns {
+			fmt.Fprintf(w, "\t%d", costs[who].Microseconds()/int64(events))
+		}
+		largest := int64(0)
 		for _, in := range m.Instances {
-			per[in.Service] += in.Processor()
+			largest = max(largest, in.Resident()>>20)
 		}
-		var lines []string
-		for _, service := range topology.Services() {
-			lines = append(lines, fmt.Sprintf("%s %d", service, (per[service]-before[service]).Microseconds()/int64(events)))
-		}
-		t.Logf("%d of each consumer: %.0f events/s searchable (accepted at %.0f/s); processor µs per event: %s", n,
-			float64(events)/took.Seconds(), float64(events)/sent.Seconds(), strings.Join(lines, ", "))
+		fmt.Fprintf(w, "\t%d\t\n", largest)
+		t.Logf("%d of each consumer: %.0f/s searchable, processor µs per event: %s; records per batch: %s", n, float64(events)/took.Seconds(), costs.Per(events), batches(t, m))
 		m.Kill()
 	}
+	_ = w.Flush() // a strings.Builder takes everything
+	t.Logf("%d events of %d documents over %d connections; processor µs per event by who took it; the largest service's memory:\n%s", events, events, connections, table.String())
 }

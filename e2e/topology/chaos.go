@@ -45,7 +45,7 @@ func (i Incident) After(times []time.Time) string {
 }
 
 // Torment does one thing after the other to the mesh until ctx ends: it kills processes, Kafka nodes and the database, freezes them, and
-// cuts the connections to services and to the database. What it did is mended before it returns. Only one thing is broken at a time.
+// cuts the connections to services, to Kafka nodes and to the database. What it did is mended before it returns. Only one thing is broken at a time.
 func (m *Mesh) Torment(ctx context.Context, rng *rand.Rand) (incidents []Incident, err error) {
 	began := time.Now()
 	for {
@@ -107,8 +107,8 @@ func (m *Mesh) deck(rng *rand.Rand) []trouble {
 	}
 	i := rng.IntN(len(m.Kafka.Nodes))
 	node := m.Kafka.Nodes[i]
-	listens := func(ctx context.Context) error { return awaitPort(ctx, node, m.Kafka.Brokers[i]) }
-	deck = append(deck, kill(node, listens), freeze(node, listens))
+	listens := func(ctx context.Context) error { return m.Kafka.Await(ctx, i) }
+	deck = append(deck, kill(node, listens), freeze(node, listens), cut("cut off "+node.Name, listens, m.Kafka.Links[i]))
 
 	pg, in := m.Postgres, anyone()
 	var all []*Link

@@ -31,6 +31,9 @@ type Edge struct {
 	wg     sync.WaitGroup
 }
 
+// brokenOff is the header of the proxy's own answers: a gateway has none like it.
+const brokenOff = "Test-Proxy-Broken-Off"
+
 // StartEdge starts the proxy.
 func StartEdge(gateways []string) (*Edge, error) {
 	cert, roots, err := selfSigned()
@@ -48,6 +51,10 @@ func StartEdge(gateways []string) (*Edge, error) {
 		},
 		Transport: &turns{gateways: gateways, next: &http.Transport{MaxIdleConnsPerHost: 256, IdleConnTimeout: 30 * time.Second}},
 		ErrorLog:  log.New(io.Discard, "", 0), // senders see the 502
+		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) {
+			w.Header().Set(brokenOff, "yes")
+			w.WriteHeader(http.StatusBadGateway)
+		},
 	}
 	e := &Edge{URL: "https://" + listen.Addr().String(), roots: roots, server: &http.Server{Handler: proxy, ReadHeaderTimeout: 10 * time.Second, ErrorLog: proxy.ErrorLog}}
 	e.wg.Go(func() { _ = e.server.Serve(listen) })

@@ -38,7 +38,7 @@ type Options struct {
 	Env []string
 	// Config is added to every configuration file.
 	Config string
-	// Direct lets the processes talk to each other and to PostgreSQL without links, which cannot be cut then but cost nothing either.
+	// Direct lets the processes talk to each other, to Kafka and to PostgreSQL without links, which cannot be cut then but cost nothing either.
 	Direct bool
 }
 
@@ -72,7 +72,7 @@ func Start(ctx context.Context, opts Options) (_ *Mesh, err error) {
 			m.Kill()
 		}
 	}()
-	if m.Kafka, err = StartKafka(ctx, filepath.Join(opts.Dir, "kafka"), opts.Brokers); err != nil {
+	if m.Kafka, err = startKafka(ctx, filepath.Join(opts.Dir, "kafka"), opts.Brokers, !opts.Direct); err != nil {
 		return nil, err
 	}
 	if m.Postgres, err = StartPostgres(ctx, opts.Dir); err != nil {
@@ -150,8 +150,8 @@ func (m *Mesh) link(in *Instance) (err error) {
 	return err
 }
 
-// over is where an address is reached: through the link, if there is one.
-func over(l *Link, direct string) string {
+// reach is where an address is reached: through the link, if there is one.
+func reach(l *Link, direct string) string {
 	if l == nil {
 		return direct
 	}
@@ -164,7 +164,7 @@ func (m *Mesh) config(in *Instance) string {
 	for _, service := range Services() {
 		var addrs []string
 		for _, other := range m.Of(service) {
-			addrs = append(addrs, over(other.Link, other.GRPC))
+			addrs = append(addrs, reach(other.Link, other.GRPC))
 		}
 		fmt.Fprintf(&services, "  %s: %q\n", service, strings.Join(addrs, ","))
 	}
@@ -184,7 +184,7 @@ sources:
     secrets: [{value: %s}]
     content: {inline: content, title: title}
     rate: {per_second: -1}
-`, in.HTTP, in.GRPC, in.Admin, filepath.Join(m.Dir, "data-"+in.Name), m.Postgres.DSN(over(in.Database, m.Postgres.Addr)), strings.Join(m.Kafka.Brokers, `", "`), m.Partitions, min(3, m.Brokers), 7, services.String(), m.Config, Secret)
+`, in.HTTP, in.GRPC, in.Admin, filepath.Join(m.Dir, "data-"+in.Name), m.Postgres.DSN(reach(in.Database, m.Postgres.Addr)), strings.Join(m.Kafka.Brokers, `", "`), m.Partitions, min(3, m.Brokers), 7, services.String(), m.Config, Secret)
 }
 
 // applyTopics creates the topics as an operator would. A young cluster may need a moment until it can.

@@ -50,12 +50,6 @@ func Plan(rng *rand.Rand, n, documents, window int) (changes []Change, final map
 	return changes, final
 }
 
-// Promise is an event that was answered with 202.
-type Promise struct {
-	EventID string
-	Change  Change
-}
-
 // Report is what senders saw.
 type Report struct {
 	mu sync.Mutex
@@ -63,6 +57,8 @@ type Report struct {
 	Promises []Promise
 	// Answers counts answers by status; 0: none came.
 	Answers map[int]int
+	// BrokenOff is how many of the 502s the proxy of the test made, because a gateway broke off in the middle.
+	BrokenOff int
 	// Took are the durations of the 202s.
 	Took []time.Duration
 	// Wrong are answers that must not be.
@@ -183,6 +179,11 @@ func (r *Report) post(ctx context.Context, client *http.Client, url string, c Ch
 	}
 	raw, _ := io.ReadAll(res.Body)
 	_ = res.Body.Close()
+	if res.Header.Get(brokenOff) != "" {
+		r.mu.Lock()
+		r.BrokenOff++
+		r.mu.Unlock()
+	}
 	r.note(res.StatusCode, raw, time.Since(began), c, forged)
 	return res.StatusCode
 }

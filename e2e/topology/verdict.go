@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"sync"
-	"time"
 )
 
 // get asks the API for a path.
@@ -64,49 +62,4 @@ func Differences(ctx context.Context, client *http.Client, base string, final ma
 		wrong = append(wrong, id+" is not at the source")
 	}
 	return wrong, nil
-}
-
-// Unkept asks what became of every promised event, over so many connections, and returns those that are not at an end.
-func Unkept(ctx context.Context, client *http.Client, base string, promises []Promise, connections int) (ends map[string]int, unkept []string) {
-	ends = map[string]int{}
-	next := make(chan Promise)
-	var mu sync.Mutex
-	var wg sync.WaitGroup
-	for range connections {
-		wg.Go(func() {
-			for p := range next {
-				state, err := fate(ctx, client, base, p.EventID)
-				mu.Lock()
-				ends[state]++
-				switch state {
-				case "embedded", "removed", "superseded", "stale", "duplicate":
-				default:
-					unkept = append(unkept, fmt.Sprintf("%s of %s: %s %v", p.EventID, p.Change.EventID, state, err))
-				}
-				mu.Unlock()
-			}
-		})
-	}
-	for _, p := range promises {
-		next <- p
-	}
-	close(next)
-	wg.Wait()
-	return ends, unkept
-}
-
-// fate is the state in an event's story. A story that cannot be told now is asked for again.
-func fate(ctx context.Context, client *http.Client, base, id string) (state string, err error) {
-	for range 5 {
-		var story struct{ State string }
-		if _, err = get(ctx, client, base+"/v1/events/"+id, &story); err == nil {
-			return story.State, nil
-		}
-		select {
-		case <-ctx.Done():
-			return "unknown", err
-		case <-time.After(200 * time.Millisecond):
-		}
-	}
-	return "unknown", err
 }
