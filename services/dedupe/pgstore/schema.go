@@ -35,5 +35,5 @@ CREATE TABLE events (
 );
 CREATE INDEX events_document ON events (document, seq);
 CREATE INDEX events_source ON events (source, seq);
-CREATE INDEX events_at ON events (at);`}}
+CREATE INDEX events_at ON events (at);`, postgres.StageMarkSchema}}
 }

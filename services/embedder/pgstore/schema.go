@@ -61,5 +61,5 @@ CREATE INDEX events_at ON events (at);`, `
 CREATE TABLE breakers (
 	endpoint text  PRIMARY KEY,
 	state    bytea NOT NULL
-);`}}
+);`, postgres.StageMarkSchema}}
 }

@@ -141,7 +141,7 @@ func (h *collect) Handle(_ context.Context, _ *sql.Tx, b stage.Batch) (stage.Res
 
 func runner(t *testing.T, log *kafka.Log, dir, name, topic string, h stage.Handler[*sql.Tx]) (kafka.Stage, func()) {
 	t.Helper()
-	db, err := sqlite.Open(t.Context(), filepath.Join(dir, name+".db"), sqlite.Options{Migrations: []string{sqlite.StageSchema, sqlite.StageBatchSchema}})
+	db, err := sqlite.Open(t.Context(), filepath.Join(dir, name+".db"), sqlite.Options{Migrations: []string{sqlite.StageSchema, sqlite.StageBatchSchema, sqlite.StageMarkSchema}})
 	if err != nil {
 		t.Fatal(err)
 	}

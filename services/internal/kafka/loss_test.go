@@ -53,6 +53,21 @@ func TestRecordsOfALogThatWasLostAndBeganAnewAreNotTakenForOldOnes(t *testing.T)
 	drain(t, log, dir, outputs(60))
 }
 
+// Nothing shows it but the records themselves: all offsets that the stage knows are there.
+func TestALogThatBeganAnewAndHasGrownPastWhatWasReadIsReadFromItsBeginning(t *testing.T) {
+	dir := t.TempDir()
+	broker := filepath.Join(dir, "kafka")
+	log, stop := start(t, broker)
+	drain(t, log, dir, outputs(300))
+	stop()
+	if err := os.RemoveAll(broker); err != nil {
+		t.Fatal(err)
+	}
+	log, stop = start(t, broker)
+	defer stop()
+	drain(t, log, dir, outputs(700))
+}
+
 func TestLog(t *testing.T) {
 	stagetest.RunLog(t, func(t *testing.T) stagetest.LogFixture {
 		broker, err := embedded.Start(t.TempDir())

@@ -34,6 +34,9 @@ CREATE TABLE stage_batches (
 );
 ALTER TABLE stage_batches ALTER COLUMN outputs SET STORAGE EXTERNAL;`
 
+// StageMarkSchema keeps what the record before a position was. It follows StageSchema among the migrations.
+const StageMarkSchema = `ALTER TABLE stage_positions ADD COLUMN mark text NOT NULL DEFAULT ''`
+
 // StageStore is stage.Store over a schema. T is the service's view of a transaction.
 type StageStore[T any] struct {
 	db   *DB
@@ -60,7 +63,7 @@ func (s *StageStore[T]) Claim(ctx context.Context, topic string, partition int) 
 		var due int64
 		err := tx.QueryRow(ctx, `INSERT INTO stage_positions AS p (topic, partition, fence, next, epoch, seq, links, due)
 			VALUES ($1, $2, 1, -1, $3, 0, '{}', 0) ON CONFLICT (topic, partition) DO UPDATE SET fence = p.fence + 1
-			RETURNING fence, next, epoch, seq, links, due`, topic, partition, rand.Text()).Scan(&p.Fence, &p.Next, &p.Epoch, &p.Seq, &links, &due)
+			RETURNING fence, next, mark, epoch, seq, links, due`, topic, partition, rand.Text()).Scan(&p.Fence, &p.Next, &p.Mark, &p.Epoch, &p.Seq, &links, &due)
 		if err != nil {
 			return fmt.Errorf("raise the fence: %w", err)
 		}
@@ -134,8 +137,8 @@ func writeAdvance(ctx context.Context, tx pgx.Tx, a stage.Advance) error {
 		due = p.Due.UnixMicro()
 	}
 	b := &pgx.Batch{}
-	b.Queue(`UPDATE stage_positions SET next = $1, epoch = $2, seq = $3, links = $4, due = $5 WHERE topic = $6 AND partition = $7 AND fence = $8`,
-		p.Next, p.Epoch, p.Seq, links, due, p.Topic, p.Partition, p.Fence)
+	b.Queue(`UPDATE stage_positions SET next = $1, mark = $2, epoch = $3, seq = $4, links = $5, due = $6 WHERE topic = $7 AND partition = $8 AND fence = $9`,
+		p.Next, p.Mark, p.Epoch, p.Seq, links, due, p.Topic, p.Partition, p.Fence)
 	b.Queue(`DELETE FROM stage_batches WHERE topic = $1 AND partition = $2 AND last <= $3`, p.Topic, p.Partition, a.Produced)
 	if len(a.Outbox) > 0 {
 		b.Queue(`INSERT INTO stage_batches (topic, partition, last, outputs) VALUES ($1, $2, $3, $4)`,

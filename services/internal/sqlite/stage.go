@@ -46,6 +46,9 @@ CREATE TABLE stage_batches (
 	PRIMARY KEY (topic, partition, last)
 );`
 
+// StageMarkSchema keeps what the record before a position was. It follows StageSchema among the migrations.
+const StageMarkSchema = `ALTER TABLE stage_positions ADD COLUMN mark TEXT NOT NULL DEFAULT ''`
+
 // StageStore is stage.Store over a database. T is the service's view of a transaction.
 type StageStore[T any] struct {
 	db   *DB
@@ -110,8 +113,8 @@ func writeAdvance(ctx context.Context, tx *Tx, a stage.Advance) error {
 	if err != nil {
 		return fmt.Errorf("encode links of %s/%d: %w", p.Topic, p.Partition, err)
 	}
-	res, err := tx.Exec(ctx, `UPDATE stage_positions SET next = ?, epoch = ?, seq = ?, links = ?, due = ?
-		WHERE topic = ? AND partition = ? AND fence = ?`, p.Next, p.Epoch, p.Seq, string(links), micros(p.Due), p.Topic, p.Partition, p.Fence)
+	res, err := tx.Exec(ctx, `UPDATE stage_positions SET next = ?, mark = ?, epoch = ?, seq = ?, links = ?, due = ?
+		WHERE topic = ? AND partition = ? AND fence = ?`, p.Next, p.Mark, p.Epoch, p.Seq, string(links), micros(p.Due), p.Topic, p.Partition, p.Fence)
 	if err != nil {
 		return fmt.Errorf("store position of %s/%d: %w", p.Topic, p.Partition, err)
 	}
@@ -144,8 +147,8 @@ func readPosition(ctx context.Context, tx *sql.Tx, topic string, partition int) 
 	p := stage.Position{Topic: topic, Partition: partition}
 	var links string
 	var due int64
-	err := tx.QueryRowContext(ctx, `SELECT fence, next, epoch, seq, links, due FROM stage_positions WHERE topic = ? AND partition = ?`,
-		topic, partition).Scan(&p.Fence, &p.Next, &p.Epoch, &p.Seq, &links, &due)
+	err := tx.QueryRowContext(ctx, `SELECT fence, next, mark, epoch, seq, links, due FROM stage_positions WHERE topic = ? AND partition = ?`,
+		topic, partition).Scan(&p.Fence, &p.Next, &p.Mark, &p.Epoch, &p.Seq, &links, &due)
 	if err != nil {
 		return p, fmt.Errorf("read position: %w", err)
 	}

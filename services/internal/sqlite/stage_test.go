@@ -21,7 +21,7 @@ func TestStageStore(t *testing.T) {
 }
 
 func openStage(t *testing.T, path string) stagetest.StoreFixture[*sql.Tx] {
-	db, err := sqlite.Open(t.Context(), path, sqlite.Options{Migrations: []string{sqlite.StageSchema, sqlite.StageBatchSchema, `CREATE TABLE names (name TEXT PRIMARY KEY)`}})
+	db, err := sqlite.Open(t.Context(), path, sqlite.Options{Migrations: []string{sqlite.StageSchema, sqlite.StageBatchSchema, sqlite.StageMarkSchema, `CREATE TABLE names (name TEXT PRIMARY KEY)`}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -179,11 +179,16 @@ func (w *worker[T]) open(ctx context.Context) error {
 	return w.openInput(ctx)
 }
 
-// openInput reads from the position on. If the log does not hold it, the position moves to where the log begins, at once and
-// in the store: what it says of offsets that are no more must not make new records look old.
+// openInput reads from the position on. If the log does not hold it, or holds it by accident, the position moves to where the log
+// begins, at once and in the store: what it says of offsets that are no more must not make new records look old.
 func (w *worker[T]) openInput(ctx context.Context) error {
 	return w.retry(ctx, "open", func() error {
 		input, err := w.log.Open(ctx, w.cfg.Topic, w.partition, w.pos.Next)
+		if err == nil {
+			if err = w.compare(ctx); err != nil {
+				err = errors.Join(err, input.Close())
+			}
+		}
 		var gone *OffsetError
 		if errors.As(err, &gone) {
 			if err := w.reposition(ctx, gone); err != nil {
@@ -202,7 +207,7 @@ func (w *worker[T]) openInput(ctx context.Context) error {
 // reposition reports what was lost and moves the position to the oldest record.
 func (w *worker[T]) reposition(ctx context.Context, gone *OffsetError) error {
 	pos := w.pos
-	pos.Next = gone.First
+	pos.Next, pos.Mark = gone.First, ""
 	err := w.store.Update(ctx, func(context.Context, T) (Advance, error) {
 		return Advance{Position: pos, Produced: w.produced}, nil
 	})
@@ -293,7 +298,7 @@ func (w *worker[T]) idle(ctx context.Context, now time.Time) error {
 
 // step decides on a batch in one transaction, then produces its outputs. Only when they are in Kafka does the next batch begin.
 func (w *worker[T]) step(ctx context.Context, fetched []Record, now time.Time) error {
-	records, next, links := w.fresh(fetched)
+	records, passed := w.fresh(fetched)
 	spans := w.startSpans(records)
 	defer endSpans(spans)
 	batch := Batch{Topic: w.cfg.Topic, Partition: w.partition, Records: records, Now: now}
@@ -306,7 +311,7 @@ func (w *worker[T]) step(ctx context.Context, fetched []Record, now time.Time) e
 			if result, err = w.handler.Handle(ctx, tx, batch); err != nil {
 				return Advance{}, err
 			}
-			advance, decided = w.advance(result, next, links), true
+			advance, decided = w.advance(result, passed), true
 			return advance, nil
 		})
 		if err != nil && decided {
@@ -337,9 +342,16 @@ func (w *worker[T]) step(ctx context.Context, fetched []Record, now time.Time) e
 	return nil
 }
 
-// fresh drops records that the store has already passed, by offset or by link, and returns the position after the batch.
-func (w *worker[T]) fresh(fetched []Record) ([]Record, int64, map[string]int64) {
-	next, links := w.pos.Next, w.pos.Links
+// passed is what a batch has passed.
+type passed struct {
+	next  int64
+	mark  string
+	links map[string]int64
+}
+
+// fresh drops records that the store has already passed, by offset or by link, and returns what is passed after the batch.
+func (w *worker[T]) fresh(fetched []Record) ([]Record, passed) {
+	next, links, mark := w.pos.Next, w.pos.Links, w.pos.Mark
 	copied := false
 	records := make([]Record, 0, len(fetched))
 	for _, rec := range fetched {
@@ -361,13 +373,16 @@ func (w *worker[T]) fresh(fetched []Record) ([]Record, int64, map[string]int64) 
 		}
 		records = append(records, rec)
 	}
-	return records, next, links
+	if n := len(fetched); n > 0 && fetched[n-1].Offset == next-1 {
+		mark = markOf(fetched[n-1])
+	}
+	return records, passed{next, mark, links}
 }
 
 // advance numbers the outputs and says what the transaction moves forward.
-func (w *worker[T]) advance(result Result, next int64, links map[string]int64) Advance {
+func (w *worker[T]) advance(result Result, p passed) Advance {
 	pos := w.pos
-	pos.Next, pos.Links, pos.Due = next, links, result.Due
+	pos.Next, pos.Mark, pos.Links, pos.Due = p.next, p.mark, p.links, result.Due
 	outbox := make([]Pending, len(result.Outputs))
 	for i, out := range result.Outputs {
 		pos.Seq++

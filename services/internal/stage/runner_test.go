@@ -125,7 +125,7 @@ func (c counting) Handle(ctx context.Context, tx *sql.Tx, b stage.Batch) (stage.
 
 func openStore(t testing.TB, path string) (*sqlite.DB, *sqlite.StageStore[*sql.Tx]) {
 	db, err := sqlite.Open(context.Background(), path, sqlite.Options{Migrations: []string{
-		sqlite.StageSchema, sqlite.StageBatchSchema, `CREATE TABLE counter (n INTEGER NOT NULL); INSERT INTO counter VALUES (0);`,
+		sqlite.StageSchema, sqlite.StageBatchSchema, sqlite.StageMarkSchema, `CREATE TABLE counter (n INTEGER NOT NULL); INSERT INTO counter VALUES (0);`,
 	}})
 	if err != nil {
 		t.Fatal(err)

@@ -25,6 +25,11 @@
 // The stage below keeps the newest epochs of each partition above it (see keptEpochs). The outbox is always of the newest, so the older
 // ones serve for zombies only; if one of a forgotten epoch still writes, its records are repeats too.
 //
+// A log may come back too: lost and begun anew, or restored to what it once held. If it ends before the position, that shows. If it has
+// grown past it since, the offsets look right and are not; so a position remembers what the record before it was (its mark), and an owner
+// looks at that record before it reads on. A log that holds another one is read from its beginning: links and the stages' own decisions
+// drop what was passed.
+//
 // The position in the store is the truth; the offset committed to Kafka only shows the lag to operators.
 package stage
 
@@ -115,6 +120,8 @@ type Position struct {
 	Fence int64
 	// Next is the offset of the next record to read; -1: the partition was never read.
 	Next int64
+	// Mark is the fingerprint of the record before Next (see markOf); empty: there is none, or a version of hookmesh that kept none read it.
+	Mark string
 	// Epoch names the numbering of the outputs in the outbox; each owner of the partition begins a new one.
 	Epoch string
 	// Seq is the number of the newest output. It goes on from epoch to epoch.
@@ -177,10 +184,16 @@ type OffsetError struct {
 	Offset int64
 	// First is the oldest record's offset, End the one that the next record will get.
 	First, End int64
+	// Replaced says that the partition holds another record before the offset than the one that was read there. First and End are not known then.
+	Replaced bool
 }
 
 // Error implements error.
 func (e *OffsetError) Error() string {
+	if e.Replaced {
+		return fmt.Sprintf("%s/%d holds another record at offset %d than the one that was read there: its log was lost, began anew or was restored, and has grown past what was read",
+			e.Topic, e.Partition, e.Offset-1)
+	}
 	if e.BeganAnew() {
 		return fmt.Sprintf("%s/%d ends before offset %d: its log was lost and began anew; it holds offsets %d to %d", e.Topic, e.Partition, e.Offset, e.First, e.End-1)
 	}
@@ -188,4 +201,4 @@ func (e *OffsetError) Error() string {
 }
 
 // BeganAnew says whether the log was lost: offsets were given out again, so no offset from before says anything about it.
-func (e *OffsetError) BeganAnew() bool { return e.Offset > e.End }
+func (e *OffsetError) BeganAnew() bool { return e.Replaced || e.Offset > e.End }

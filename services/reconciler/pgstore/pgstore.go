@@ -63,7 +63,7 @@ CREATE TABLE states (
 	source text  NOT NULL,
 	state  bytea NOT NULL,
 	PRIMARY KEY (kind, source)
-);`}}
+);`, postgres.StageMarkSchema}}
 }
 
 // Store is reconciler.Store over PostgreSQL.

@@ -58,7 +58,7 @@ CREATE TABLE states (
 	source TEXT NOT NULL,
 	state  BLOB NOT NULL,
 	PRIMARY KEY (kind, source)
-) WITHOUT ROWID;`, sqlite.StageBatchSchema}
+) WITHOUT ROWID;`, sqlite.StageBatchSchema, sqlite.StageMarkSchema}
 
 // Store is reconciler.Store over SQLite.
 type Store struct {

@@ -47,5 +47,5 @@ CREATE TABLE events (
 	at     bigint NOT NULL,
 	record bytea  NOT NULL
 );
-CREATE INDEX events_at ON events (at);`}}
+CREATE INDEX events_at ON events (at);`, postgres.StageMarkSchema}}
 }

@@ -103,7 +103,7 @@ func (t storeTest[T]) wantPending(got, want []stage.Pending) {
 
 func (t storeTest[T]) begins() {
 	pos, pending := t.claim("in", 3)
-	if pos.Topic != "in" || pos.Partition != 3 || pos.Next != -1 || pos.Seq != 0 || pos.Epoch == "" || pos.Fence <= 0 || len(pos.Links) != 0 || !pos.Due.IsZero() || len(pending) != 0 {
+	if pos.Topic != "in" || pos.Partition != 3 || pos.Next != -1 || pos.Seq != 0 || pos.Epoch == "" || pos.Mark != "" || pos.Fence <= 0 || len(pos.Links) != 0 || !pos.Due.IsZero() || len(pending) != 0 {
 		t.Errorf("%+v, %v", pos, pending)
 	}
 	if other, _ := t.claim("in", 4); other.Epoch == pos.Epoch {
@@ -113,7 +113,7 @@ func (t storeTest[T]) begins() {
 
 func (t storeTest[T]) keeps() {
 	pos, _ := t.claim("in", 0)
-	pos.Next, pos.Epoch, pos.Seq, pos.Links, pos.Due = 42, "another/2/epoch", 5, map[string]int64{"a": 7, "b:c": 1 << 60}, time.UnixMicro(1_900_000_000_123_456)
+	pos.Next, pos.Mark, pos.Epoch, pos.Seq, pos.Links, pos.Due = 42, "1:mark", "another/2/epoch", 5, map[string]int64{"a": 7, "b:c": 1 << 60}, time.UnixMicro(1_900_000_000_123_456)
 	if err := t.advance("kept", stage.Advance{Position: pos, Outbox: outbox(1, 5)}); err != nil {
 		t.Fatal(err)
 	}
