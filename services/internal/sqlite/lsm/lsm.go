@@ -12,7 +12,6 @@
 package lsm
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
 	"fmt"
@@ -20,8 +19,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-
-	"github.com/bits-and-blooms/bloom/v3"
 
 	"github.com/hookmesh/hookmesh/services/internal/sqlite"
 )
@@ -101,7 +98,7 @@ const (
 
 // statements are the texts for a table.
 type statements struct {
-	state, setState, log, addLog, dropLog, runs, index, addRun, endRun, killRun, dropRun, addPage, pages, pagesIn, dropPages string
+	state, setState, log, addLog, dropLog, runs, index, addRun, setFilter, endRun, killRun, dropRun, addPage, pages, pagesIn, dropPages string
 }
 
 func statementsOf(name string) statements {
@@ -115,6 +112,7 @@ func statementsOf(name string) statements {
 		runs:      of(`SELECT id, state, level, upto, entries, expires FROM NAME_runs ORDER BY upto DESC`),
 		index:     of(`SELECT fences, filter FROM NAME_runs WHERE id = ?`),
 		addRun:    of(`INSERT INTO NAME_runs (id, state, level, upto, entries, expires) VALUES (?, 2, ?, ?, 0, 0)`),
+		setFilter: of(`UPDATE NAME_runs SET filter = ? WHERE id = ?`),
 		endRun:    of(`UPDATE NAME_runs SET state = 1, entries = ?, expires = ?, fences = ?, filter = ? WHERE id = ?`),
 		killRun:   of(`UPDATE NAME_runs SET state = 0, fences = NULL, filter = NULL WHERE id = ?`),
 		dropRun:   of(`DELETE FROM NAME_runs WHERE id = ?`),
@@ -135,7 +133,7 @@ type run struct {
 	// expires is when all of its entries may be dropped; 0: one of them never.
 	expires int64
 	fences  fences
-	filter  *bloom.BloomFilter
+	filter  filter
 }
 
 // pageBits is how many of a page's number say which page of its run it is.
@@ -300,9 +298,28 @@ func (t *Table) loadIndex(ctx context.Context, tx *sqlite.Tx, r *run) error {
 	if r.fences, err = decodeFences(first); err != nil {
 		return err
 	}
-	r.filter = &bloom.BloomFilter{}
-	_, err = r.filter.ReadFrom(bytes.NewReader(filter))
+	known := false
+	if r.filter, known, err = decodeFilter(filter); err != nil || known {
+		return err
+	}
+	if r.filter, err = t.filterOf(ctx, tx, r); err != nil {
+		return err
+	}
+	_, err = tx.Exec(ctx, t.sql.setFilter, r.filter.encode(), r.id)
 	return err
+}
+
+// filterOf makes a run's filter from its pages.
+func (t *Table) filterOf(ctx context.Context, tx *sqlite.Tx, r *run) (filter, error) {
+	f := newFilter(r.entries)
+	c := t.cursorAfter(r, "")
+	for {
+		if err := c.move(ctx, tx); err != nil || c.ended {
+			return f, err
+		}
+		f.add(hashOf(c.at.key))
+		c.ready = false
+	}
 }
 
 // add puts entries into memory; the caller holds mu.

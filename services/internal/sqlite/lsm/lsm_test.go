@@ -301,6 +301,40 @@ func TestLargeEntriesAndOddKeys(t *testing.T) {
 }
 
 // BenchmarkPut puts rows with random keys beside as many as are known: the costs per row should not differ.
+func TestFiltersOfOlderVersionsAreMadeAnew(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "t.db")
+	p := open(t, path, tiny)
+	const keys = 2000
+	for from := 0; from < keys; from += 100 {
+		var entries []lsm.Entry
+		for i := from; i < from+100; i++ {
+			entries = append(entries, lsm.Entry{Key: key(i), Value: []byte("v")})
+		}
+		p.put(t, 1, entries...)
+	}
+	res, err := p.db.Write.ExecContext(t.Context(), "UPDATE t_runs SET filter = zeroblob(24) WHERE filter IS NOT NULL")
+	if err != nil {
+		t.Fatal(err)
+	}
+	runs, err := res.RowsAffected()
+	if err != nil || runs == 0 {
+		t.Fatal(runs, err)
+	}
+	p.close(t)
+	p = open(t, path, tiny)
+	defer p.close(t)
+	for i := range keys {
+		found, err := p.table.Get(t.Context(), []string{key(i)})
+		if err != nil || len(found) != 1 {
+			t.Fatalf("key %d: %v %v", i, found, err)
+		}
+	}
+	left := 0
+	if err := p.db.Write.QueryRowContext(t.Context(), "SELECT count(*) FROM t_runs WHERE filter = zeroblob(24)").Scan(&left); err != nil || left != 0 {
+		t.Fatalf("%d filters of an older version are left (%v)", left, err)
+	}
+}
+
 func BenchmarkPut(b *testing.B) {
 	for _, known := range []int{10_000, 100_000, 1_000_000} {
 		b.Run(fmt.Sprintf("known=%d", known), func(b *testing.B) {

@@ -2,15 +2,13 @@ package lsm
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
-
-	"github.com/bits-and-blooms/bloom/v3"
 
 	"github.com/hookmesh/hookmesh/services/internal/sqlite"
 )
@@ -71,9 +69,10 @@ func lookIn(m map[string]Entry, keys []string, found map[string]Entry, rest []st
 // search is a key that is looked for.
 type search struct {
 	key string
-	// bits are where a filter has it.
-	bits []uint64
-	// next is the run to look into after the present one.
+	// hash is what filters know of it.
+	hash uint64
+	// page is where it may be, next the run to look into if it is not there.
+	page int64
 	next int
 }
 
@@ -83,48 +82,63 @@ func (t *Table) lookUp(ctx context.Context, q sqlite.Queryer, runs []*run, keys 
 	if len(runs) == 0 {
 		return nil
 	}
-	open := make([]search, len(keys))
+	open, placed := make([]search, len(keys)), make([]search, 0, len(keys))
 	for i, k := range keys {
-		open[i] = search{key: k, bits: bloom.Locations([]byte(k), filterHashes)}
+		open[i] = search{key: k, hash: hashOf(k)}
 	}
+	held := make([]bool, len(keys))
 	for len(open) > 0 {
-		wanted := map[int64][]search{}
-		for _, s := range open {
-			for s.next < len(runs) {
-				r := runs[s.next]
-				s.next++
-				if !r.filter.TestLocations(s.bits) {
+		placed = placed[:0]
+		for i, r := range runs {
+			// One filter is asked about all keys, so that the waits for its memory overlap.
+			for j := range open {
+				held[j] = r.filter.has(open[j].hash)
+			}
+			rest := open[:0]
+			for j, s := range open {
+				n := -1
+				if held[j] && s.next <= i {
+					n = r.fences.page(s.key)
+				}
+				if n < 0 {
+					rest = append(rest, s)
 					continue
 				}
-				if n := r.fences.page(s.key); n >= 0 {
-					wanted[r.page(n)] = append(wanted[r.page(n)], s)
-					break
-				}
+				s.page, s.next = r.page(n), i+1
+				placed = append(placed, s)
 			}
+			open = rest
 		}
 		var err error
-		if open, err = t.lookIntoPages(ctx, q, wanted, found); err != nil {
+		if open, err = t.lookIntoPages(ctx, q, placed, found, open[:0]); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// lookIntoPages reads pages and returns what was not found in them.
-func (t *Table) lookIntoPages(ctx context.Context, q sqlite.Queryer, wanted map[int64][]search, found map[string]Entry) (open []search, err error) {
-	ids := make([]any, 0, len(wanted))
-	for _, id := range slices.Sorted(maps.Keys(wanted)) {
-		ids = append(ids, id)
+// lookIntoPages reads pages and appends to open what was not found in them.
+func (t *Table) lookIntoPages(ctx context.Context, q sqlite.Queryer, placed []search, found map[string]Entry, open []search) ([]search, error) {
+	slices.SortFunc(placed, func(a, b search) int { return cmp.Compare(a.page, b.page) })
+	ids := make([]any, 0, len(placed))
+	for i, s := range placed {
+		if i == 0 || s.page != placed[i-1].page {
+			ids = append(ids, s.page)
+		}
 	}
 	read := 0
-	err = q.EachIn(ctx, t.sql.pagesIn, ids, func(rows *sql.Rows) error {
+	err := q.EachIn(ctx, t.sql.pagesIn, ids, func(rows *sql.Rows) error {
 		var id int64
 		var data sql.RawBytes
 		if err := rows.Scan(&id, &data); err != nil {
 			return err
 		}
 		read++
-		for _, s := range wanted[id] {
+		from, _ := slices.BinarySearchFunc(placed, id, func(s search, id int64) int { return cmp.Compare(s.page, id) })
+		for _, s := range placed[from:] {
+			if s.page != id {
+				break
+			}
 			e, ok, err := inPage(data, s.key)
 			if err != nil {
 				return fmt.Errorf("page %d: %w", id, err)
@@ -137,7 +151,7 @@ func (t *Table) lookIntoPages(ctx context.Context, q sqlite.Queryer, wanted map[
 		}
 		return nil
 	})
-	if err == nil && read < len(wanted) {
+	if err == nil && read < len(ids) {
 		err = errMoved
 	}
 	return open, err

@@ -1,13 +1,10 @@
 package lsm
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"maps"
 	"slices"
-
-	"github.com/bits-and-blooms/bloom/v3"
 
 	"github.com/hookmesh/hookmesh/services/internal/sqlite"
 )
@@ -16,9 +13,6 @@ const (
 	// pageBytes is how much of a page's entries fit into one page of the database, together with its own bookkeeping
 	// (https://www.sqlite.org/fileformat2.html#b_tree_pages: a larger row spills into a second page).
 	pageBytes = 4000
-	// filterBits and filterHashes make one of 120 keys that are not in a run look as if it were.
-	filterBits   = 10
-	filterHashes = 7
 )
 
 // View is a table within a transaction: it sees its own writes. Not for several goroutines.
@@ -152,7 +146,7 @@ func (v *View) flush(ctx context.Context) error {
 
 // begin starts a new run.
 func (v *View) begin(ctx context.Context, level int, upto, entries int64) (*writer, error) {
-	r := &run{id: v.next, level: level, upto: upto, filter: bloom.New(uint(max(entries, 64))*filterBits, filterHashes)}
+	r := &run{id: v.next, level: level, upto: upto, filter: newFilter(entries)}
 	v.next++
 	if _, err := v.tx.Exec(ctx, v.t.sql.addRun, r.id, r.level, r.upto); err != nil {
 		return nil, err
@@ -184,7 +178,7 @@ func (w *writer) add(ctx context.Context, tx *sqlite.Tx, e *raw) error {
 		}
 		w.page, w.first = append(w.page, rest...), append(w.first[:0], e.key...)
 	}
-	w.run.filter.Add(e.key)
+	w.run.filter.add(hashOf(e.key))
 	w.run.entries++
 	w.run.expires = max(w.run.expires, e.expires)
 	w.always = w.always || (e.expires == 0 && !e.deleted)
@@ -225,10 +219,6 @@ func (w *writer) end(ctx context.Context, tx *sqlite.Tx) error {
 	if w.always {
 		w.run.expires = 0
 	}
-	var filter bytes.Buffer
-	if _, err := w.run.filter.WriteTo(&filter); err != nil {
-		return err
-	}
-	_, err := tx.Exec(ctx, w.sql.endRun, w.run.entries, w.run.expires, w.run.fences.encode(), filter.Bytes(), w.run.id)
+	_, err := tx.Exec(ctx, w.sql.endRun, w.run.entries, w.run.expires, w.run.fences.encode(), w.run.filter.encode(), w.run.id)
 	return err
 }
