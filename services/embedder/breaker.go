@@ -340,6 +340,7 @@ func (b *breakers) settle(now time.Time) (changes []transition) {
 			b.touched = true
 		}
 	}
+	slices.SortFunc(changes, func(a, b transition) int { return strings.Compare(a.endpoint, b.endpoint) })
 	return changes
 }
 

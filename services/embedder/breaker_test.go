@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -168,13 +169,13 @@ func TestPausesHaveFullJitterAndHonourRetryAfter(t *testing.T) {
 		if failures < 5 {
 			bound = min(bound, time.Second<<max(0, failures-1))
 		}
-		if d := p.Delay(failures, after); d < after || d > after+max(bound, after/10) {
+		if d := p.Delay(failures, after, jitter); d < after || d > after+max(bound, after/10) {
 			rt.Fatalf("%d failures, Retry-After %s: %s", failures, after, d)
 		}
 	})
 	low, high := p.Longest, time.Duration(0)
 	for range 200 {
-		d := p.Delay(4, 0)
+		d := p.Delay(4, 0, jitter)
 		low, high = min(low, d), max(high, d)
 	}
 	if low > 2*time.Second || high < 6*time.Second {
@@ -422,3 +423,4 @@ func TestEmbeddersShareBreakers(t *testing.T) {
 		t.Error("a success before the breaker opened closes it")
 	}
 }
+func jitter(bound time.Duration) time.Duration { return rand.N(bound + 1) }

@@ -1,9 +1,6 @@
 package embedder
 
-import (
-	"math/rand/v2"
-	"time"
-)
+import "time"
 
 // Policy says how a source's failures that may pass are tried again.
 type Policy struct {
@@ -15,8 +12,8 @@ type Policy struct {
 
 // Delay is how long to wait after so many failures (1 at first): anything up to a bound that doubles each time, so that what
 // failed together does not come back together (full jitter). after is how long the endpoint asks to be left alone: it is waited
-// for in full, and the jitter, up to a tenth of it at least, comes on top.
-func (p Policy) Delay(failures int, after time.Duration) time.Duration {
+// for in full, and the jitter, up to a tenth of it at least, comes on top. jitter draws a duration from 0 up to its argument.
+func (p Policy) Delay(failures int, after time.Duration, jitter func(time.Duration) time.Duration) time.Duration {
 	bound := p.Longest
 	if shift := max(0, failures-1); shift < 40 && p.First<<shift>>shift == p.First {
 		bound = min(bound, p.First<<shift)
@@ -24,5 +21,5 @@ func (p Policy) Delay(failures int, after time.Duration) time.Duration {
 	if after > 0 {
 		bound = max(min(bound, after), after/10)
 	}
-	return after + rand.N(bound+1)
+	return after + jitter(bound)
 }

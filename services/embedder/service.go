@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -46,6 +47,8 @@ type Deps struct {
 	Fetchers map[string]connector.Fetcher
 	// Now is the clock.
 	Now func() time.Time
+	// Jitter draws a duration from 0 up to its argument; nil: by chance.
+	Jitter func(time.Duration) time.Duration
 }
 
 // Config tunes the service.
@@ -103,6 +106,9 @@ type meters struct {
 // New returns the service.
 func New(deps Deps, cfg Config) (*Service, error) {
 	cfg.complete()
+	if deps.Jitter == nil {
+		deps.Jitter = func(bound time.Duration) time.Duration { return rand.N(bound + 1) }
+	}
 	const scope = "github.com/hookmesh/hookmesh/services/embedder"
 	s := &Service{deps: deps, cfg: cfg, breakers: newBreakers(cfg.Breaker, max(1, cfg.Workers)), wake: make(chan struct{}, 1), tracer: deps.Telemetry.Tracer(scope)}
 	s.SetSources(deps.Fetchers, cfg.Retries)

@@ -5,7 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -56,26 +57,41 @@ func (s *Service) Run(ctx context.Context) error {
 func (s *Service) work(ctx context.Context) {
 	for ctx.Err() == nil {
 		now := s.deps.Now()
-		job, blocked, err := s.take(ctx, now)
+		worked, blocked, err := s.step(ctx, now)
 		if err != nil && ctx.Err() == nil {
 			s.deps.Telemetry.Logger.Error("taking a job failed", "error", err)
 		}
-		if job != nil {
-			s.wakeUp() // there may be more for the others
-			began := time.Now()
-			s.process(ctx, job)
-			if s.deps.Rest != nil {
-				s.deps.Rest(ctx, time.Since(began))
-			}
-			continue
+		if !worked {
+			s.sleep(ctx, now, blocked, err != nil)
 		}
-		if err == nil {
-			changes := s.breakers.settle(now)
-			s.keepBreakers(ctx)
-			s.announce(ctx, changes, "")
-		}
-		s.sleep(ctx, now, blocked, err != nil)
 	}
+}
+
+// Step takes one job that is due and carries it out, whatever comes of it. false: none is due. Run does nothing else.
+func (s *Service) Step(ctx context.Context) (worked bool, err error) {
+	worked, _, err = s.step(ctx, s.deps.Now())
+	return worked, err
+}
+
+// step is Step; blocked are the sources whose jobs may not be taken now.
+func (s *Service) step(ctx context.Context, now time.Time) (worked bool, blocked []string, err error) {
+	job, blocked, err := s.take(ctx, now)
+	if err != nil {
+		return false, blocked, fmt.Errorf("take a job: %w", err)
+	}
+	if job == nil {
+		changes := s.breakers.settle(now)
+		s.keepBreakers(ctx)
+		s.announce(ctx, changes, "")
+		return false, blocked, nil
+	}
+	s.wakeUp() // there may be more for the others
+	began := time.Now()
+	s.process(ctx, job)
+	if s.deps.Rest != nil {
+		s.deps.Rest(ctx, time.Since(began))
+	}
+	return true, nil, nil
 }
 
 // take takes a job that is due and whose endpoints may be asked.
@@ -133,7 +149,7 @@ func (s *Service) process(ctx context.Context, job *Job) {
 	case !wait.IsZero():
 		span.RecordError(err)
 		span.AddEvent("waits for the endpoint", trace.WithAttributes(attribute.String("until", wait.Format(time.RFC3339))))
-		s.again(traced, job, wait.Add(rand.N(s.cfg.Breaker.First/4+1)), false, err)
+		s.again(traced, job, wait.Add(s.deps.Jitter(s.cfg.Breaker.First/4)), false, err)
 	default:
 		span.RecordError(err)
 		s.fail(traced, job, err)
@@ -173,7 +189,9 @@ func (s *Service) keepBreakers(ctx context.Context) {
 	s.keeping.Lock()
 	defer s.keeping.Unlock()
 	s.shareBreakers(ctx)
-	for endpoint, k := range s.breakers.unkept() {
+	unkept := s.breakers.unkept()
+	for _, endpoint := range slices.Sorted(maps.Keys(unkept)) {
+		k := unkept[endpoint]
 		var raw []byte
 		var err error
 		if k != nil {
@@ -266,7 +284,7 @@ func (s *Service) fail(ctx context.Context, job *Job, cause error) {
 		policy = s.cfg.Retry
 	}
 	if failures := job.Attempts + 1; !permanent && failures < policy.Tries {
-		s.again(ctx, job, now.Add(policy.Delay(failures, after)), true, cause)
+		s.again(ctx, job, now.Add(policy.Delay(failures, after, s.deps.Jitter)), true, cause)
 		return
 	}
 	ev := job.Change.GetEvent()

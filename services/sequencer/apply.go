@@ -302,10 +302,12 @@ func (s *core) pass(it *Item, refetch, gap bool, reason string) {
 		s.Gone = s.now
 		s.Forget = s.now + s.r.Tombstone
 	}
-	s.Occurred = max(s.Occurred, it.Occurred)
-	if len(it.Containers) > 0 && !it.Cascade {
+	// An event that comes late and passes because nothing proves its order does not say where the document lies by now.
+	late := !positioned && !it.State && it.Occurred != 0 && it.Occurred < s.Occurred
+	if len(it.Containers) > 0 && !it.Cascade && !late {
 		s.In = it.Containers
 	}
+	s.Occurred = max(s.Occurred, it.Occurred)
 	s.d.Emits = append(s.d.Emits, Emit{Item: *it, Revision: s.Base + s.Revision, Refetch: refetch, Gap: gap, Reason: reason})
 }
 

@@ -1,6 +1,7 @@
 package simulation
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -34,6 +35,9 @@ func converge(t testing.TB, d dice, steps int) string {
 	trouble = append(trouble, l.knowledge.differs()...)
 	trouble = append(trouble, l.knowledge.broken...)
 	trouble = append(trouble, l.unaccounted()...)
+	if kept := l.knowledge.kept(); l.knowledge.calls > kept { // nothing fails here: what was asked for is kept
+		trouble = append(trouble, fmt.Sprintf("the model was asked %d times for %d embeddings", l.knowledge.calls, kept))
+	}
 	if len(trouble) == 0 {
 		return ""
 	}

@@ -1,5 +1,5 @@
 // Package simulation proves identity and order: it holds no code of the mesh, only tests that run the real stages (dedupe,
-// sequencer, and the mechanism that moves their records) over stores and a log in memory that follow the same contracts.
+// sequencer, embedder, and the mechanism that moves their records) over stores and a log in memory that follow the same contracts.
 //
 //   - world and model: a source with its true history, and what the knowledge base must be in the end, from that history alone.
 //   - TestAnyHistoryAndAnyDeliveryConverge: rapid draws a history and how it is delivered; what it finds is shrunk and kept.

@@ -2,122 +2,102 @@ package simulation
 
 import (
 	"context"
-	"slices"
+	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
-	eventv1 "github.com/hookmesh/hookmesh/gen/hookmesh/event/v1"
-	"github.com/hookmesh/hookmesh/services/internal/events"
-	"github.com/hookmesh/hookmesh/services/internal/stage"
+	"github.com/hookmesh/hookmesh/services/connector"
+	"github.com/hookmesh/hookmesh/services/embedder"
+	"github.com/hookmesh/hookmesh/services/embedder/embedding"
+	"github.com/hookmesh/hookmesh/services/internal/telemetry"
 )
 
-// embedder keeps the newest change of each document as its job, and works on jobs.
-type embedder struct {
-	*memory[*embedderTx]
+// newEmbedder is the real embedder over the store in memory. What it asks are the world and a model that counts.
+func newEmbedder(k *knowledge, producer embedder.Producer, h hooks, d dice, now func() time.Time) (*embedder.Service, error) {
+	deps := embedder.Deps{
+		Store: k.store, Model: &model{k, h}, Producer: producer, Telemetry: telemetry.Nop(), Now: now, Fetchers: map[string]connector.Fetcher{},
+		Jitter: func(bound time.Duration) time.Duration { return bound / 2 },
+	}
+	if k.world.fetch {
+		deps.Fetchers["s"] = &fetcher{k, h, d}
+	}
+	// Pauses are short, so that whatever waits is over when everything has come to rest.
+	return embedder.New(deps, embedder.Config{Workers: 1, Breaker: embedder.BreakerConfig{Failures: 3, First: 2 * time.Second, Longest: 30 * time.Second}})
+}
+
+// processOf is the process that a step belongs to; nil: the test's own.
+func processOf(ctx context.Context) *process {
+	p, _ := ctx.Value(processKey{}).(*process)
+	return p
+}
+
+// fetcher answers as the source does.
+type fetcher struct {
+	knowledge *knowledge
+	hooks     hooks
+	dice      dice // nil: it answers at once
+}
+
+// Fetch implements connector.Fetcher. Now and then the answer is on its way for longer than a lease.
+func (f *fetcher) Fetch(ctx context.Context, ref connector.Ref) (connector.Document, error) {
+	if f.hooks != nil {
+		if err := f.hooks.step(ctx, "asks the source"); err != nil {
+			return connector.Document{}, &connector.Error{Err: err}
+		}
+	}
+	w := f.knowledge.world
+	s, known := w.at(f.knowledge.now())[ref.ID]
+	if f.dice != nil && chance(f.dice, 10, "a slow answer") {
+		time.Sleep(time.Duration(f.dice.IntN(25_000, "slow")) * time.Millisecond)
+		if err := f.hooks.step(ctx, "is answered late"); err != nil {
+			return connector.Document{}, &connector.Error{Err: err}
+		}
+	}
+	f.knowledge.asked[processOf(ctx)] = answer{ref.ID, s.touched.index}
+	if !known || s.gone {
+		return connector.Document{}, connector.ErrGone
+	}
+	doc := connector.Document{Content: []byte(s.content), Format: connector.FormatPlain, URL: mark(s.touched.index)}
+	if _, n := w.position(s.change); n != nil {
+		doc.Version = fmt.Sprint(*n)
+	}
+	return doc, nil
+}
+
+// mark is a URL that says which change a content is as of.
+func mark(index int) string { return "#" + strconv.Itoa(index) }
+
+func marked(url string) int {
+	n, err := strconv.Atoi(strings.TrimPrefix(url, "#"))
+	if err != nil {
+		panic(err) // no document is without its mark
+	}
+	return n
+}
+
+// model makes vectors that tell which call made them.
+type model struct {
 	knowledge *knowledge
 	hooks     hooks
 }
 
-type embedderTx struct {
-	jobs      *table[string, []byte]
-	revisions *table[string, int64]
-	knowledge *knowledge
+// Info implements embedding.Model.
+func (*model) Info() embedding.Info {
+	return embedding.Info{Name: "counting", Dimensions: 1, Fingerprint: "counting"}
 }
 
-func newEmbedder(k *knowledge, h hooks) *embedder {
-	t := &embedderTx{newTable[string, []byte](), newTable[string, int64](), k}
-	return &embedder{newMemory(t, "embedder", h, t.jobs, t.revisions, k), k, h}
-}
-
-// Handle implements stage.Handler.
-func (e *embedder) Handle(_ context.Context, tx *embedderTx, b stage.Batch) (res stage.Result, err error) {
-	for _, rec := range b.Records {
-		c, err := events.DecodeChange(rec.Value)
-		if err != nil {
-			out, err := events.Dead(rec, "embedder", "RECORD_UNREADABLE", err, b.Now)
-			if err != nil {
-				return res, err
-			}
-			res.Outputs = append(res.Outputs, out)
-			continue
-		}
-		doc, id := c.GetEvent().GetDocumentId(), c.GetEvent().GetId()
-		known, _ := tx.revisions.get(doc)
-		if c.GetRevision() <= known {
-			tx.knowledge.pending = append(tx.knowledge.pending, func() { tx.knowledge.outcomes[id] = "superseded: an old revision" })
-			continue
-		}
-		if raw, ok := tx.jobs.get(doc); ok {
-			old := &eventv1.Change{}
-			if err := proto.Unmarshal(raw, old); err != nil {
-				return res, err
-			}
-			tx.knowledge.pending = append(tx.knowledge.pending, func() { tx.knowledge.outcomes[old.GetEvent().GetId()] = "superseded: " + id + " took its place" })
-		}
-		tx.revisions.put(doc, c.GetRevision())
-		tx.jobs.put(doc, rec.Value)
-	}
-	return res, nil
-}
-
-// work is a worker: it takes a job, fetches, and stores the result if the job is still the document's newest.
-func (e *embedder) work(ctx context.Context) {
-	for ctx.Err() == nil {
-		c := e.take()
-		if c == nil {
-			select {
-			case <-ctx.Done():
-			case <-time.After(100 * time.Millisecond):
-			}
-			continue
-		}
-		if err := e.hooks.step(ctx, "worker fetches"); err != nil {
-			pause(ctx)
-			continue
-		}
-		fetched := time.Now()
-		err := e.transaction(ctx, func() error {
-			doc := c.GetEvent().GetDocumentId()
-			if newest, _ := e.tx.revisions.get(doc); newest != c.GetRevision() {
-				return nil
-			}
-			if _, ok := e.tx.jobs.get(doc); !ok {
-				return nil // another worker has done it
-			}
-			e.tx.jobs.del(doc)
-			e.knowledge.pending = append(e.knowledge.pending, func() { e.knowledge.apply(c, fetched) })
-			return nil
-		})
-		if err != nil {
-			pause(ctx)
+// Embed implements embedding.Model.
+func (m *model) Embed(ctx context.Context, texts []string) ([][]float32, error) {
+	if m.hooks != nil {
+		if err := m.hooks.step(ctx, "embeds"); err != nil {
+			return nil, &embedding.Error{Err: err}
 		}
 	}
-}
-
-func pause(ctx context.Context) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(50 * time.Millisecond):
+	m.knowledge.calls++
+	vectors := make([][]float32, len(texts))
+	for i := range texts {
+		vectors[i] = []float32{float32(m.knowledge.calls)}
 	}
-}
-
-// take returns a job, or nil.
-func (e *embedder) take() *eventv1.Change {
-	var c *eventv1.Change
-	e.read(func() {
-		all := e.tx.jobs.all()
-		documents := make([]string, 0, len(all))
-		for d := range all {
-			documents = append(documents, d)
-		}
-		if len(documents) == 0 {
-			return
-		}
-		c = &eventv1.Change{}
-		if err := proto.Unmarshal(all[slices.Min(documents)], c); err != nil {
-			panic(err)
-		}
-	})
-	return c
+	return vectors, nil
 }

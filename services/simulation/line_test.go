@@ -13,6 +13,7 @@ import (
 	eventv1 "github.com/hookmesh/hookmesh/gen/hookmesh/event/v1"
 	sequencerv1 "github.com/hookmesh/hookmesh/gen/hookmesh/sequencer/v1"
 	"github.com/hookmesh/hookmesh/services/dedupe"
+	"github.com/hookmesh/hookmesh/services/embedder"
 	"github.com/hookmesh/hookmesh/services/internal/kafka"
 	"github.com/hookmesh/hookmesh/services/internal/stage"
 	"github.com/hookmesh/hookmesh/services/internal/telemetry"
@@ -29,6 +30,7 @@ type line struct {
 	sequences *sequencerStore
 	dedupe    *dedupe.Service
 	sequencer *sequencer.Service
+	embedder  *embedder.Service
 	knowledge *knowledge
 	offset    int64
 	due       time.Time
@@ -40,7 +42,8 @@ type line struct {
 }
 
 func newLine(t testing.TB, w *world, cfg sequencer.Config) *line {
-	l := &line{t: t, now: w.start, world: w, dedupes: newDedupeStore(nil), sequences: newSequencerStore(nil), knowledge: newKnowledge(w)}
+	l := &line{t: t, now: w.start, world: w, dedupes: newDedupeStore(nil), sequences: newSequencerStore(nil)}
+	l.knowledge = newKnowledge(w, nil, func() time.Time { return l.now })
 	var err error
 	if l.dedupe, err = dedupe.New(l.dedupes, dedupe.Config{}, telemetry.Nop(), func() time.Time { return l.now }); err != nil {
 		t.Fatal(err)
@@ -48,7 +51,15 @@ func newLine(t testing.TB, w *world, cfg sequencer.Config) *line {
 	if l.sequencer, err = sequencer.New(l.sequences, nil, cfg, telemetry.Nop(), func() time.Time { return l.now }); err != nil {
 		t.Fatal(err)
 	}
+	if l.embedder, err = newEmbedder(l.knowledge, l, nil, nil, func() time.Time { return l.now }); err != nil {
+		t.Fatal(err)
+	}
 	return l
+}
+
+// Produce implements embedder.Producer. Nothing fails here, so that there is nothing to tell.
+func (l *line) Produce(_ context.Context, outputs []stage.Output) error {
+	return fmt.Errorf("the embedder writes %d records to %s", len(outputs), outputs[0].Topic)
 }
 
 func (l *line) id() string {
@@ -86,7 +97,8 @@ func (l *line) pass(out stage.Output) {
 			l.t.Fatal(err)
 		}
 		l.note("  %s passes at revision %d (refetch %v, gap %v)", c.GetEvent().GetId(), c.GetRevision(), c.GetRefetch(), c.GetGap())
-		l.knowledge.apply(c, l.now)
+		l.after(decide(l.t, l.knowledge.store.memory, l.embedder, batch))
+		l.work()
 	case kafka.TopicDebts:
 		d := &eventv1.Debt{}
 		if err := proto.Unmarshal(out.Value, d); err != nil {
@@ -107,6 +119,18 @@ func (l *line) after(res stage.Result) {
 			continue
 		}
 		l.pass(out)
+	}
+}
+
+// work lets the embedder do what is due.
+func (l *line) work() {
+	for {
+		switch worked, err := l.embedder.Step(context.Background()); {
+		case err != nil:
+			l.t.Fatal(err)
+		case !worked:
+			return
+		}
 	}
 }
 
@@ -139,6 +163,7 @@ func (l *line) until(at time.Time) {
 	if at.After(l.now) {
 		l.now = at
 	}
+	l.work()
 }
 
 // delivery is something that reaches us at a time.
@@ -240,8 +265,8 @@ func unaccounted(accepted []string, dedupes *dedupeStore, sequences *sequencerSt
 		case r.GetOutcome() == sequencerv1.Outcome_OUTCOME_STALE:
 		case r.GetOutcome() == sequencerv1.Outcome_OUTCOME_HELD:
 			bad = append(bad, id+": still waits")
-		case k.outcomes[id] == "":
-			bad = append(bad, id+": the embedder has not seen it")
+		case k.unaccounted(id) != "":
+			bad = append(bad, id+": "+k.unaccounted(id))
 		}
 	}
 	return bad

@@ -6,6 +6,7 @@ import (
 	"go.uber.org/goleak"
 
 	dedupetest "github.com/hookmesh/hookmesh/services/dedupe/storetest"
+	embeddertest "github.com/hookmesh/hookmesh/services/embedder/storetest"
 	sequencertest "github.com/hookmesh/hookmesh/services/sequencer/storetest"
 )
 
@@ -15,6 +16,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func TestTheStoresInMemoryKeepWhatThoseOnDiskPromise(t *testing.T) {
 	t.Run("dedupe", func(t *testing.T) {
 		dedupetest.Run(t, func(*testing.T) dedupetest.Fixture { return dedupetest.Fixture{Store: newDedupeStore(nil)} })
+	})
+	t.Run("embedder", func(t *testing.T) {
+		embeddertest.Run(t, func(*testing.T) embeddertest.Fixture { return embeddertest.Fixture{Store: newEmbedderStore(nil)} })
 	})
 	t.Run("sequencer", func(t *testing.T) {
 		sequencertest.Run(t, func(*testing.T) sequencertest.Fixture { return sequencertest.Fixture{Store: newSequencerStore(nil)} })

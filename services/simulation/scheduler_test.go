@@ -118,6 +118,7 @@ func (s *scheduler) judge(t *turn) error {
 		return fmt.Errorf("%s: %w", t.what, errFault)
 	case 3:
 		s.disturb()
+		synctest.Wait() // whom it wakes must not run beside the process whose turn it is
 	}
 	return nil
 }
@@ -127,6 +128,7 @@ func (s *scheduler) kill(p *process) {
 	s.crashes++
 	p.dead = true
 	p.cancel(errCrashed)
+	synctest.Wait()
 }
 
 func (s *scheduler) isCalm() bool {

@@ -204,7 +204,7 @@ func (w *world) stamp(c change) time.Time {
 func (w *world) webhook(c change, id string, received time.Time) *eventv1.Event {
 	ev := &eventv1.Event{
 		Id: id, Source: "s", DocumentId: c.document, Action: c.action, Origin: eventv1.Origin_ORIGIN_WEBHOOK, Assurance: eventv1.Assurance_ASSURANCE_BODY,
-		OccurredAt: timestamppb.New(w.stamp(c)), ReceivedAt: timestamppb.New(received), Content: &eventv1.Content{}, GapTimeoutMs: 30_000,
+		OccurredAt: timestamppb.New(w.stamp(c)), ReceivedAt: timestamppb.New(received), Content: &eventv1.Content{Url: mark(c.index)}, GapTimeoutMs: 30_000,
 	}
 	w.tells[id] = c
 	ev.Ordering, ev.Sequence = w.position(c)
