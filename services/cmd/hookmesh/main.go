@@ -66,7 +66,7 @@ func newRoot() *cobra.Command {
 	root.AddCommand(
 		upCommand(), serveCommand(), demoCommand(), sendCommand(), verifyCommand(), presetsCommand(), searchCommand(),
 		eventsCommand(), traceCommand(), deadCommand(), driftCommand(), backfillCommand(), topicsCommand(), migrateCommand(), healthCommand(), sourcesCommand(), doctorCommand(), listenCommand(), versionCommand(),
-		orderCommand(), dedupeCommand(), backupCommand(),
+		orderCommand(), dedupeCommand(), backupCommand(), exportCommand(), importCommand(),
 	)
 	return root
 }
