@@ -27,6 +27,15 @@ func newMeters(m metric.Meter) (*meters, error) {
 	return out, errors.Join(errs[:]...)
 }
 
+// silence shows whether a source's webhooks are silent.
+func (m *meters) silence(ctx context.Context, source string, silent bool) {
+	value := int64(0)
+	if silent {
+		value = 1
+	}
+	m.silent.Record(ctx, value, metric.WithAttributes(attribute.String("source", source)))
+}
+
 // drift shows a report.
 func (m *meters) drift(ctx context.Context, r *reconcilerv1.DriftReport) {
 	if r.GetError() != "" {

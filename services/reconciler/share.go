@@ -69,9 +69,12 @@ type holding struct {
 	done   chan struct{}
 }
 
+// end ends the work. Whether the source is silent is for its next holder to say; what was said here would stand for ever.
 func (h *holding) end() {
 	h.stop()
 	<-h.done
+	h.poller.mine.Store(false)
+	h.poller.meters.silence(context.Background(), h.poller.src.Name, false)
 }
 
 // share holds leases and does the work of the sources that it holds, until ctx ends; then it gives them back.
@@ -136,7 +139,6 @@ func (s *Service) balance(ctx context.Context, held map[string]*holding) error {
 	for _, name := range giveBack {
 		if h := held[name]; h != nil {
 			h.end()
-			h.poller.mine.Store(false)
 			delete(held, name)
 		}
 		if err := s.deps.Store.ReleaseLease(ctx, sourceLease+name, s.owner); err != nil {
@@ -188,7 +190,6 @@ func (s *Service) drop(held map[string]*holding, which func(*holding) bool) {
 	for name, h := range held {
 		if which(h) {
 			h.end()
-			h.poller.mine.Store(false)
 			delete(held, name)
 		}
 	}

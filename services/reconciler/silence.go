@@ -6,9 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/metric"
-
 	eventv1 "github.com/hookmesh/hookmesh/gen/hookmesh/event/v1"
 	"github.com/hookmesh/hookmesh/services/reconciler/rhythm"
 )
@@ -69,11 +66,7 @@ func (p *poller) listen(ctx context.Context) {
 		return
 	}
 	verdict, expected := r.Judge(now)
-	silent := int64(0)
-	if verdict == rhythm.Silent {
-		silent = 1
-	}
-	p.meters.silent.Record(ctx, silent, metric.WithAttributes(attribute.String("source", p.src.Name)))
+	p.meters.silence(ctx, p.src.Name, verdict == rhythm.Silent)
 	before := p.judged
 	p.judged = verdict
 	switch {

@@ -62,8 +62,15 @@ func TestASilentSourceIsPolledSooner(t *testing.T) {
 		}
 		<-time.After(5 * time.Millisecond)
 	}
+	if value, set := r.gauge(t, "hookmesh.reconciler.silent"); !set || value != 1 {
+		t.Errorf("the gauge of a silent source is %d, set: %v", value, set)
+	}
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+	// The source may go to another instance: what this one exports must not keep the alert alive.
+	if value, _ := r.gauge(t, "hookmesh.reconciler.silent"); value != 0 {
+		t.Errorf("the gauge is %d after the work on the source has ended", value)
 	}
 }

@@ -47,7 +47,6 @@ func (s *Service) dropChanged(ctx context.Context, held map[string]*holding) err
 			continue
 		}
 		h.end()
-		h.poller.mine.Store(false)
 		delete(held, name)
 		if err := s.deps.Store.ReleaseLease(ctx, sourceLease+name, s.owner); err != nil {
 			return err

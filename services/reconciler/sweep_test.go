@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -86,20 +88,40 @@ type rig struct {
 	kept     *kept
 	provider *provider
 	known    *knowledge
+	metrics  *sdkmetric.ManualReader
 }
 
 func newRig(t *testing.T, path string) *rig {
-	r := &rig{kept: &kept{}, provider: &provider{}, known: &knowledge{}}
+	r := &rig{kept: &kept{}, provider: &provider{}, known: &knowledge{}, metrics: sdkmetric.NewManualReader()}
+	tel := telemetry.Nop()
+	tel.MeterProvider = sdkmetric.NewMeterProvider(sdkmetric.WithReader(r.metrics))
 	var err error
 	if r.store, err = sqlitestore.Open(context.Background(), path); err != nil {
 		t.Fatal(err)
 	}
 	src := reconciler.Source{Source: config.Source{Name: "s", Poll: config.Poll{Interval: time.Hour, SweepInterval: time.Hour}}, Connector: connector.Connector{Lister: r.provider, Fetcher: r.provider}}
-	r.service, err = reconciler.New(reconciler.Deps{Store: r.store, Producer: r.kept, Telemetry: telemetry.Nop(), Knowledge: r.known, Now: time.Now}, reconciler.Config{Owner: "me", BackfillPerSecond: -1}, []reconciler.Source{src})
+	r.service, err = reconciler.New(reconciler.Deps{Store: r.store, Producer: r.kept, Telemetry: tel, Knowledge: r.known, Now: time.Now}, reconciler.Config{Owner: "me", BackfillPerSecond: -1}, []reconciler.Source{src})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return r
+}
+
+// gauge reads a gauge of one source; false: nobody has set it.
+func (r *rig) gauge(t *testing.T, name string) (value int64, set bool) {
+	t.Helper()
+	var all metricdata.ResourceMetrics
+	if err := r.metrics.Collect(t.Context(), &all); err != nil {
+		t.Fatal(err)
+	}
+	for _, scope := range all.ScopeMetrics {
+		for _, m := range scope.Metrics {
+			if data, ok := m.Data.(metricdata.Gauge[int64]); ok && m.Name == name {
+				return data.DataPoints[0].Value, true
+			}
+		}
+	}
+	return 0, false
 }
 
 func (r *rig) know(n int, version string) {
