@@ -19,6 +19,7 @@ import (
 	"helm.sh/helm/v3/pkg/lint/support"
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -92,6 +93,7 @@ var known = map[string]func() any{
 	"ConfigMap": func() any { return &corev1.ConfigMap{} }, "NetworkPolicy": func() any { return &networkingv1.NetworkPolicy{} },
 	"Ingress": func() any { return &networkingv1.Ingress{} }, "PodDisruptionBudget": func() any { return &policyv1.PodDisruptionBudget{} },
 	"HorizontalPodAutoscaler": func() any { return &autoscalingv2.HorizontalPodAutoscaler{} },
+	"Job":                     func() any { return &batchv1.Job{} },
 	"ScaledObject":            nil, "ServiceMonitor": nil,
 }
 
@@ -150,7 +152,7 @@ func TestTheChartRendersWhatKubernetesUnderstands(t *testing.T) {
 		want   map[string]int
 	}{
 		"plain":      {plain, map[string]int{"StatefulSet": 6, "Service": 7, "ConfigMap": 1, "NetworkPolicy": 6, "PodDisruptionBudget": 1}},
-		"everything": {everything, map[string]int{"StatefulSet": 6, "Service": 7, "ConfigMap": 1, "NetworkPolicy": 6, "PodDisruptionBudget": 6, "Ingress": 1, "HorizontalPodAutoscaler": 2, "ScaledObject": 3, "ServiceMonitor": 6}},
+		"everything": {everything, map[string]int{"StatefulSet": 6, "Service": 7, "ConfigMap": 2, "Job": 1, "NetworkPolicy": 6, "PodDisruptionBudget": 6, "Ingress": 1, "HorizontalPodAutoscaler": 2, "ScaledObject": 3, "ServiceMonitor": 6}},
 	} {
 		found := objects(t, tc.values)
 		if got := counts(found); fmt.Sprint(got) != fmt.Sprint(tc.want) {
@@ -158,6 +160,43 @@ func TestTheChartRendersWhatKubernetesUnderstands(t *testing.T) {
 		}
 		for _, o := range found["StatefulSet"] {
 			checkWorkload(t, o.(*appsv1.StatefulSet))
+		}
+	}
+}
+
+// The schemas are there before the services: the Job is a hook that runs first, and what it reads is there before it.
+func TestTheChartMigratesTheDatabaseBeforeTheServicesStart(t *testing.T) {
+	found := objects(t, everything)
+	if len(found["Job"]) != 1 {
+		t.Fatalf("%d jobs", len(found["Job"]))
+	}
+	job := found["Job"][0].(*batchv1.Job)
+	pod := job.Spec.Template.Spec
+	c := pod.Containers[0]
+	if job.Annotations["helm.sh/hook"] != "pre-install,pre-upgrade" || !slices.Equal(c.Args, []string{"migrate", "--config", "/etc/hookmesh/hookmesh.yaml"}) {
+		t.Errorf("the job is %v and runs %v", job.Annotations, c.Args)
+	}
+	if !*pod.SecurityContext.RunAsNonRoot || !*c.SecurityContext.ReadOnlyRootFilesystem || pod.RestartPolicy != corev1.RestartPolicyNever || c.Resources.Limits.Memory().IsZero() {
+		t.Error("the job has more rights than it needs, or no bounds")
+	}
+	if len(c.EnvFrom) != 1 || c.EnvFrom[0].SecretRef.Name != "secrets" {
+		t.Error("the job does not take its secrets from the Secret")
+	}
+	data := map[bool]string{}
+	for _, o := range found["ConfigMap"] {
+		m := o.(*corev1.ConfigMap)
+		hook := m.Annotations["helm.sh/hook"] != ""
+		data[hook] = strings.TrimSpace(m.Data["hookmesh.yaml"])
+		if hook && (m.Name != pod.Volumes[0].ConfigMap.Name || m.Annotations["helm.sh/hook-weight"] >= job.Annotations["helm.sh/hook-weight"]) {
+			t.Errorf("%s is not there before the job, which mounts %s", m.Name, pod.Volumes[0].ConfigMap.Name)
+		}
+	}
+	if data[true] == "" || data[true] != data[false] {
+		t.Errorf("the job reads another configuration than the services:\n%s", data[true])
+	}
+	for _, without := range []string{plain, everything + "\nmigrate: {enabled: false}\n"} {
+		if found := objects(t, without); len(found["Job"]) != 0 || len(found["ConfigMap"]) != 1 {
+			t.Errorf("%d jobs and %d configurations without a database, or switched off", len(found["Job"]), len(found["ConfigMap"]))
 		}
 	}
 }

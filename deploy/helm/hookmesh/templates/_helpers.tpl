@@ -23,3 +23,28 @@ app.kubernetes.io/component: {{ .service }}
 {{- end -}}
 {{ int .settings.replicas }}
 {{- end }}
+
+{{- /* The data of the ConfigMap with the configuration of every service. */ -}}
+{{- define "hookmesh.config" -}}
+data:
+  hookmesh.yaml: |
+    http: {listen: "0.0.0.0:8080"}
+    grpc: {listen: "0.0.0.0:9090"}
+    admin: {listen: "0.0.0.0:9100"}
+    data_dir: /data
+    kafka:
+      {{- toYaml (merge (dict "brokers" .Values.kafka.brokers "partitions" .Values.kafka.partitions) .Values.kafka.settings) | nindent 6 }}
+    {{- with .Values.store.dsn }}
+    store: {dsn: {{ . | quote }}}
+    {{- end }}
+    verifier: {keys: [{value: "${HOOKMESH_KEY}"}]}
+    access: {{ merge (dict "service_key" "${HOOKMESH_KEY}") .Values.access | toJson }}
+    {{- if .Values.mtlsSecret }}
+    mtls: {ca_file: /tls/ca.crt, cert_file: /tls/tls.crt, key_file: /tls/tls.key, server_name: {{ .Release.Name }}}
+    {{- end }}
+    services:
+      {{- range $service, $_ := .Values.services }}
+      {{ $service }}: {{ include "hookmesh.address" (dict "root" $ "service" $service) | quote }}
+      {{- end }}
+    {{- toYaml .Values.config | nindent 4 }}
+{{- end }}
