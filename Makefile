@@ -62,8 +62,16 @@ bench-mesh: ## Durable 202s per second over separate processes, real Kafka and P
 bench-scale: ## Events per second and processor time per event with 1, 2 and 4 of each consumer
 	cd e2e && go test -count=1 -tags kafka -run TestBenchScale -v -timeout 40m ./topology/
 
+.PHONY: check-deploy
+check-deploy: ## What is deployed, read by Prometheus' promtool, Caddy and an OpenTelemetry Collector (builds them once, some minutes)
+	./scripts/check-deploy.sh
+
+.PHONY: test-jaeger
+test-jaeger: ## Traces of the separate processes through the deployed collector's configuration into a real Jaeger (needs what test-kafka and test-postgres need)
+	cd e2e/deploy && HOOKMESH_TEST_JAEGER=$$(../../scripts/tool.sh jaeger) GOWORK=off go test -tags kafka,jaeger -run Jaeger -count=1 -timeout 8m ./traces/
+
 .PHONY: deploy-test
-deploy-test: ## Alert rules, dashboards, compose file and Helm chart, checked with the tools that read them
+deploy-test: ## Dashboards and alert rules against the metrics that the program exports, compose file, Helm chart
 	cd e2e/deploy && GOWORK=off go test -timeout 8m ./...
 
 .PHONY: scenarios

@@ -96,3 +96,24 @@ func TestTheProxySendsWebhooksToTheGatewaysThatThereAre(t *testing.T) {
 		t.Errorf("%d upstreams", upstreams)
 	}
 }
+
+// What checks the files is what reads them in production: scripts/tool.sh builds the versions of the images. Modules have other numbers:
+// Prometheus 3.16 is v0.316, Jaeger 2.13 is v1.76.0 and a collector 0.140 with more components.
+func TestTheToolsThatCheckTheFilesHaveTheVersionsOfTheImages(t *testing.T) {
+	raw, err := os.ReadFile(filepath.Join(root, "scripts/tool.sh"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	project := loadCompose(t)
+	for service, want := range map[string]struct{ image, tool string }{
+		"prometheus": {"prom/prometheus:v3.16.0", "cmd/promtool v0.316.0"}, "proxy": {"caddy:2.11.9", "cmd/caddy v2.11.9"},
+		"jaeger": {"jaegertracing/jaeger:2.13.0", "cmd/jaeger v1.76.0"}, "collector": {"otel/opentelemetry-collector-contrib:0.140.0", "cmd/jaeger v1.76.0"},
+	} {
+		if got := project.Services[service].Image; got != want.image {
+			t.Errorf("%s runs %s; change this table and scripts/tool.sh with it", service, got)
+		}
+		if !strings.Contains(string(raw), want.tool) {
+			t.Errorf("scripts/tool.sh does not build %s, which checks the files of %s", want.tool, want.image)
+		}
+	}
+}

@@ -1,6 +1,9 @@
 package deploy_test
 
 import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -30,11 +33,9 @@ func TestDashboardsAndAlertsNameMetricsThatTheProgramExports(t *testing.T) {
 			}
 		}
 	}
-	for _, g := range load(t, "") {
-		for _, r := range g.AlertingRules() {
-			for _, name := range metricsOf(t, r.Query().String()) {
-				wanted[name] = r.Name()
-			}
+	for alert, expr := range alerts(t) {
+		for _, name := range metricsOf(t, expr) {
+			wanted[name] = alert
 		}
 	}
 	delete(wanted, "up") // Prometheus' own
@@ -123,8 +124,12 @@ func exportedMetrics(t *testing.T) map[string]bool {
     secrets: [{value: %[2]s}]
     content: {inline: content}
     rate: {per_second: 0.001, burst: 1}
+  - name: clocked
+    preset: standard-webhooks
+    secrets: [{value: %[4]s}]
+    content: {inline: data.content}
 mtls: {ca_file: %[3]s/cert.pem, cert_file: %[3]s/cert.pem, key_file: %[3]s/key.pem}
-`, list.URL, mesh.Secret, dir))
+`, list.URL, mesh.Secret, dir, clockedSecret))
 	body := []byte(`{"document_id":"d","event_id":"e","action":"created","sequence":1,"title":"T","content":"C"}`)
 	for range 3 {
 		if _, _, err := m.SendTo("slow", body, mesh.Sign(body)); err != nil {
@@ -137,6 +142,9 @@ mtls: {ca_file: %[3]s/cert.pem, cert_file: %[3]s/cert.pem, key_file: %[3]s/key.p
 	if _, _, err := m.SendRaw(body, "sha256=forged"); err != nil {
 		t.Fatal(err)
 	}
+	for i := range 3 { // an estimate of the source's clock wants as many, of times that grow
+		sendClocked(t, m, i)
+	}
 	names := map[string]bool{}
 	name := regexp.MustCompile(`^[a-zA-Z_:][a-zA-Z0-9_:]*`)
 	m.Until(40*time.Second, "the metrics of the whole way are there", func() error {
@@ -147,7 +155,8 @@ mtls: {ca_file: %[3]s/cert.pem, cert_file: %[3]s/cert.pem, key_file: %[3]s/key.p
 		for line := range strings.Lines(string(raw)) {
 			names[name.FindString(line)] = true
 		}
-		for _, late := range []string{"hookmesh_freshness_seconds_bucket", "hookmesh_reconciler_poll_age_seconds", "hookmesh_gateway_debts_total", "hookmesh_reconciler_right"} {
+		for _, late := range []string{"hookmesh_freshness_seconds_bucket", "hookmesh_reconciler_poll_age_seconds", "hookmesh_gateway_debts_total", "hookmesh_reconciler_right",
+			"hookmesh_reconciler_silent", "hookmesh_verifier_clock_offset_seconds"} {
 			if !names[late] {
 				return fmt.Errorf("%s is missing", late)
 			}
@@ -155,6 +164,32 @@ mtls: {ca_file: %[3]s/cert.pem, cert_file: %[3]s/cert.pem, key_file: %[3]s/key.p
 		return nil
 	})
 	return names
+}
+
+// clockedSecret signs deliveries whose signature covers a time.
+var clockedSecret = base64.StdEncoding.EncodeToString([]byte("a secret of more than 24 bytes"))
+
+func sendClocked(t *testing.T, m *mesh.Mesh, n int) {
+	t.Helper()
+	body := fmt.Sprintf(`{"type":"page.updated","data":{"id":"clocked","version":%d,"content":"C"}}`, n+1)
+	id, at := fmt.Sprint("msg_", n), fmt.Sprint(time.Now().Unix()-3+int64(n))
+	mac := hmac.New(sha256.New, []byte("a secret of more than 24 bytes"))
+	_, _ = fmt.Fprintf(mac, "%s.%s.%s", id, at, body)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, m.HTTP+"/webhooks/clocked", strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Webhook-Id", id)
+	req.Header.Set("Webhook-Timestamp", at)
+	req.Header.Set("Webhook-Signature", "v1,"+base64.StdEncoding.EncodeToString(mac.Sum(nil)))
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = res.Body.Close()
+	if res.StatusCode != http.StatusAccepted {
+		t.Fatalf("a signed delivery got %s", res.Status)
+	}
 }
 
 // Latency histograms lead from a slow bucket to a trace.
