@@ -14,8 +14,8 @@ import (
 	"github.com/hookmesh/hookmesh/services/embedder"
 )
 
-// Every end of a job is one statement, which is a transaction of its own: one round trip and one synced commit, which
-// PostgreSQL shares among the workers.
+// Every end of a job is one statement in a transaction of its own, in one round trip. What made a document searchable, or removed it, does
+// not wait for the disk (see unhurried). A burial does: its dead letter is in Kafka already and would be written once more.
 
 // over ends the job if it is still the document's newest under its claim, and keeps its record ($5 to $7).
 const over = `WITH job AS (DELETE FROM jobs WHERE ` + mine + ` RETURNING 1),
@@ -104,7 +104,7 @@ func (s *Store) Replace(ctx context.Context, job *embedder.Job, d embedder.Docum
 	if err != nil {
 		return err
 	}
-	return s.change(ctx, over+`,
+	return s.finish(ctx, over+`,
 	old AS (SELECT id, model FROM documents WHERE source = $1 AND document = $2),
 	new AS (SELECT p.*, setweight(to_tsvector('english', $9), 'A') || setweight(to_tsvector('english', heading), 'B') || setweight(to_tsvector('english', text), 'D') AS words
 		FROM unnest($15::bytea[], $16::int[], $17::int[], $18::text[], $19::text[], $20::text[], $21::text[]) AS p (hash, copy, ordinal, path, heading, text, vector)),
@@ -125,7 +125,7 @@ func (s *Store) Remove(ctx context.Context, job *embedder.Job, subtree bool, r *
 	if err != nil {
 		return err
 	}
-	return s.change(ctx, over+`,
+	return s.finish(ctx, over+`,
 	docs AS (SELECT id, document = $2 AS itself FROM documents, job WHERE source = $1 AND (document = $2 OR ($11 AND document >= $12 AND document < $13))),
 	gone AS (DELETE FROM chunks c USING docs WHERE c.doc = docs.id)
 	UPDATE documents d SET state = $8, event = $9, text_hash = NULL, error = '', updated = $6,

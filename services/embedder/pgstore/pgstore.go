@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -65,6 +66,17 @@ func collect[T any](ctx context.Context, s *Store, scan func(pgx.CollectableRow)
 	return all, err
 }
 
+// unhurried begins a batch whose commit does not wait for the disk. It is for what a crash of the server may take back, because nothing is
+// lost with it: the log is a prefix after a crash, so a job whose end is gone is there again and is done again, with the same result. A commit
+// that waits follows sooner or later (every batch of the stage is one), and takes what is before it in the log along. Waiting twice for each
+// document was most of what the embedder did.
+func unhurried(query string, args ...any) *pgx.Batch {
+	b := &pgx.Batch{}
+	b.Queue(`SELECT set_config('synchronous_commit', 'off', true)`) // until the end of the transaction, which is the batch
+	b.Queue(query, args...)
+	return b
+}
+
 // clean makes a text that PostgreSQL can hold.
 func clean(s string) string { return strings.ReplaceAll(s, "\x00", "\uFFFD") }
 
@@ -72,10 +84,24 @@ func clean(s string) string { return strings.ReplaceAll(s, "\x00", "\uFFFD") }
 func (s *Store) Take(ctx context.Context, now time.Time, lease time.Duration, except []string) (*embedder.Job, error) {
 	job := &embedder.Job{Change: &eventv1.Change{}}
 	var document, raw, headers []byte
-	found, err := s.row(ctx, []any{&job.Source, &document, &raw, &headers, &job.Attempts, &job.Claim}, `UPDATE jobs SET due = $1, claim = claim + 1
-		WHERE (source, document) = (SELECT source, document FROM jobs WHERE due <= $2 AND NOT source = ANY($3) ORDER BY due LIMIT 1 FOR UPDATE SKIP LOCKED)
-		RETURNING source, document, change, headers, attempts, claim`, now.Add(lease).UnixMicro(), now.UnixMicro(), some(except))
-	if err != nil || !found {
+	err := s.db.Retry(ctx, func() error {
+		results := s.db.Pool.SendBatch(ctx, unhurried(`UPDATE jobs SET due = $1, claim = claim + 1
+			WHERE (source, document) = (SELECT source, document FROM jobs WHERE due <= $2 AND NOT source = ANY($3) ORDER BY due LIMIT 1 FOR UPDATE SKIP LOCKED)
+			RETURNING source, document, change, headers, attempts, claim`, now.Add(lease).UnixMicro(), now.UnixMicro(), some(except)))
+		_, err := results.Exec()
+		if err == nil {
+			err = results.QueryRow().Scan(&job.Source, &document, &raw, &headers, &job.Attempts, &job.Claim)
+		}
+		// The end of the batch is its commit, which may fail though the row was read.
+		if closed := results.Close(); err == nil {
+			err = closed
+		}
+		return err
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
 		return nil, err
 	}
 	job.DocumentID = string(document)
@@ -112,9 +138,28 @@ func (s *Store) change(ctx context.Context, query string, args ...any) error {
 	})
 }
 
+// finish is change for what a crash of the server may take back.
+func (s *Store) finish(ctx context.Context, query string, args ...any) error {
+	return s.db.Retry(ctx, func() error {
+		results := s.db.Pool.SendBatch(ctx, unhurried(query, args...))
+		var tag pgconn.CommandTag
+		_, err := results.Exec()
+		if err == nil {
+			tag, err = results.Exec()
+		}
+		if closed := results.Close(); err == nil {
+			err = closed
+		}
+		if err == nil && tag.RowsAffected() == 0 {
+			err = embedder.ErrSuperseded
+		}
+		return err
+	})
+}
+
 // Renew implements embedder.Store.
 func (s *Store) Renew(ctx context.Context, job *embedder.Job, until time.Time) error {
-	return s.change(ctx, `UPDATE jobs SET due = $5 WHERE `+mine, jobArgs(job, until.UnixMicro())...)
+	return s.finish(ctx, `UPDATE jobs SET due = $5 WHERE `+mine, jobArgs(job, until.UnixMicro())...)
 }
 
 // Retry implements embedder.Store.
