@@ -101,6 +101,9 @@ func TestMonotonic(t *testing.T) {
 	m := func(seq int64, a Action) Item { return item(Monotonic, seq, a) }
 	restore := m(7, Created)
 	restore.Occurred = 5
+	const noon = 1_767_268_800_000_000 // a time in whole seconds
+	fetched := m(noon, Updated)
+	fetched.Fetch = true
 	tests := []struct {
 		name  string
 		items []Item
@@ -112,6 +115,8 @@ func TestMonotonic(t *testing.T) {
 		{"a deletion wins a tie", []Item{m(7, Updated), m(7, Deleted)}, []int64{7, 7}},
 		{"an update loses a tie", []Item{m(7, Deleted), m(7, Updated)}, []int64{7}},
 		{"a restore at the same version comes back", []Item{m(7, Deleted), restore}, []int64{7, 7}},
+		{"a change in the second of the deletion is asked for", []Item{m(noon, Deleted), fetched}, []int64{noon, noon}},
+		{"unless its content is in it", []Item{m(noon, Deleted), m(noon, Updated)}, []int64{noon}},
 		{"an update before its create", []Item{m(2, Updated), m(1, Created)}, []int64{2}},
 	}
 	for _, tt := range tests {

@@ -104,21 +104,19 @@ func (s *site) walk(ctx context.Context, cursor string, sweep bool) (connector.P
 	if err != nil {
 		return connector.Page{}, err
 	}
-	n := 1
-	if w.Page != "" {
-		if n, err = strconv.Atoi(w.Page); err != nil || n < 1 {
-			return connector.Page{}, connector.BadCursor()
-		}
+	at, err := parsePlace(w.Page, w.Since)
+	if err != nil {
+		return connector.Page{}, err
 	}
 	var filter []string
 	if s.key == "" {
 		filter = append(filter, "status:[published,sent]") // the Content API has no others
 	}
-	if !w.Since.IsZero() && !sweep {
+	if !at.since.IsZero() && !sweep {
 		// https://docs.ghost.org/content-api/filtering: times are UTC
-		filter = append(filter, "updated_at:>='"+w.Since.UTC().Format("2006-01-02 15:04:05")+"'")
+		filter = append(filter, "updated_at:>='"+at.since.UTC().Format(second)+"'")
 	}
-	query := url.Values{"order": {"updated_at asc"}, "limit": {"100"}, "page": {strconv.Itoa(n)}, "fields": {"id,title,url,status,updated_at"}}
+	query := url.Values{"order": {"updated_at asc"}, "limit": {"100"}, "page": {strconv.Itoa(at.page)}, "fields": {"id,title,url,status,updated_at"}}
 	if len(filter) > 0 {
 		query.Set("filter", strings.Join(filter, "+"))
 	}
@@ -138,12 +136,56 @@ func (s *site) walk(ctx context.Context, cursor string, sweep bool) (connector.P
 		page.Changes = append(page.Changes, p.change())
 	}
 	next := ""
-	if found.Meta.Pagination.Next > n {
-		next = strconv.Itoa(found.Meta.Pagination.Next)
+	if found.Meta.Pagination.Next > at.page {
+		next = at.after(found.of(kind), sweep).String()
 	}
 	w, page.More = w.Step(res.Date, next, len(kinds))
 	page.Next = w.Cursor()
 	return page, nil
+}
+
+// second is how Ghost writes times; it keeps no fractions.
+const second = "2006-01-02 15:04:05"
+
+// place is where a list goes on: at a page of what was updated since a time. The time goes along with the list where it can, because a
+// post that is edited meanwhile moves to the end, and all that follow it move up: who counts pages alone misses one at each seam.
+type place struct {
+	since time.Time
+	page  int
+}
+
+func parsePlace(token string, since time.Time) (place, error) {
+	p := place{since, 1}
+	if token == "" {
+		return p, nil
+	}
+	number, stamp, moved := strings.Cut(token, "@")
+	var err error
+	if p.page, err = strconv.Atoi(number); err == nil && moved {
+		p.since, err = time.Parse(second, stamp)
+	}
+	if err != nil || p.page < 1 {
+		return place{}, connector.BadCursor()
+	}
+	return p, nil
+}
+
+// after is the place after a page that was read. As long as all of it is of the same second, pages are counted.
+func (p place) after(read []post, sweep bool) place {
+	if n := len(read); n > 0 && !sweep {
+		if last := read[n-1].UpdatedAt.UTC().Truncate(time.Second); last.After(p.since) {
+			return place{last, 1}
+		}
+	}
+	p.page++
+	return p
+}
+
+func (p place) String() string {
+	if p.since.IsZero() {
+		return strconv.Itoa(p.page)
+	}
+	return strconv.Itoa(p.page) + "@" + p.since.UTC().Format(second)
 }
 
 type answer struct {

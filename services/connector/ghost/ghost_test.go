@@ -107,6 +107,38 @@ func TestConformance(t *testing.T) {
 	}
 }
 
+// A post that is edited while the list is read moves to its end, and those behind it move up.
+func TestAnEditInTheMiddleOfAListHidesNothing(t *testing.T) {
+	d := newSim(t)
+	var ids []string
+	for i := range 20 {
+		ids = append(ids, d.Create(fmt.Sprint("Post ", i), "old"))
+	}
+	c, err := ghost.New(config.Connector{Type: "ghost", BaseURL: d.API.URL, PerSecond: 1e6, Credentials: map[string]config.Hidden{"content_key": connectortest.Secret}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, cursor := map[string]bool{}, ""
+	for more, n := true, 0; more && n < 100; n++ {
+		p, err := c.Lister.List(t.Context(), cursor)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, ch := range p.Changes {
+			found[ch.DocumentID] = true
+		}
+		if n < 6 {
+			d.Update(ids[n], "new")
+		}
+		cursor, more = p.Next, p.More
+	}
+	for _, id := range ids {
+		if !found[id] {
+			t.Errorf("%s was not listed", id)
+		}
+	}
+}
+
 func TestWrongKeysAreRefused(t *testing.T) {
 	for _, key := range []config.Hidden{"x", "id:", ":aa", "id:nothex"} {
 		if _, err := ghost.New(config.Connector{BaseURL: "https://x", Credentials: map[string]config.Hidden{"admin_key": key}}, nil); err == nil || strings.Contains(err.Error(), "nothex") {

@@ -144,14 +144,27 @@ func TestRealListsOnlyWhatChangedSinceTheCursor(t *testing.T) {
 	}
 }
 
+// A post that is edited while the list is read moves to its end, and those behind it move up.
 func TestRealListsOfSeveralPagesAreComplete(t *testing.T) {
 	r := newReal(t)
 	const many = 105 // a page of a list holds a hundred
-	for i := range many {
-		r.write("posts", map[string]any{"title": fmt.Sprint("Post ", i), "html": "<p>words</p>", "status": "published"})
+	ids := make([]string, many)
+	for i := range ids {
+		ids[i] = r.write("posts", map[string]any{"title": fmt.Sprint("Post ", i), "html": "<p>words</p>", "status": "published"})
 	}
-	for _, key := range []string{"admin_key", "content_key"} {
-		if found := connectortest.Walk(t, r.open(t, key), ""); len(found) != many {
+	for n, key := range []string{"admin_key", "content_key"} {
+		first, err := r.open(t, key).Lister.List(t.Context(), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, id := range ids[10*n : 10*n+10] {
+			r.change(id, map[string]any{"html": "<p>other words</p>"})
+		}
+		found := connectortest.Walk(t, r.open(t, key), first.Next)
+		for _, c := range first.Changes {
+			found[c.DocumentID] = true
+		}
+		if len(found) != many {
 			t.Errorf("%s: %d of %d are listed", key, len(found), many)
 		}
 	}
