@@ -96,7 +96,7 @@ type world struct {
 // From then on it is polled no more: what comes, comes by webhooks, or after a restart.
 func newWorld(t *testing.T, source, connector string) world {
 	w := world{t, mesh.Start(t, fmt.Sprintf("  - name: %s\n    preset: %s\n    secrets: [{value: %s}]\n    connector: %s\n    poll: {interval: 24h, sweep_interval: -1s}\n", source, source, secret, connector)), source}
-	w.took("read from its beginning", func() { w.mesh.Until(patience, "the source was read", w.isRead) })
+	w.mesh.Until(patience, "the source was read", w.isRead)
 	return w
 }
 
@@ -161,26 +161,28 @@ func (w world) ask(path string, body any) {
 	server{w, w.mesh.HTTP, func(*http.Request) {}}.call("POST", path, body, nil)
 }
 
-// took prints how long something took.
-func (w world) took(what string, do func()) {
+// took does something that a person does at the source, waits for what must follow, and prints how long both took.
+func (w world) took(what string, do, follows func()) {
 	w.Helper()
 	began := time.Now()
 	do()
-	w.Logf("%-40s %6.2f s", what, time.Since(began).Seconds())
+	done := time.Now()
+	follows()
+	w.Logf("%-40s %6.2f s after the answer, which took %.2f s", what, time.Since(done).Seconds(), done.Sub(began).Seconds())
 }
 
 // lives plays a document's life: each change is told by a webhook alone and is searchable, or gone, afterwards.
 func (w world) lives(k kind) {
 	w.Helper()
 	var id string
-	w.took(k.name+" created", func() { id = k.create("Run book", "firstwords4711"); w.says(id, "firstwords4711") })
-	w.took(k.name+" changed", func() { k.update(id, "secondwords4712"); w.says(id, "secondwords4712"); w.silent(id, "firstwords4711") })
+	w.took(k.name+" created", func() { id = k.create("Run book", "firstwords4711") }, func() { w.says(id, "firstwords4711") })
+	w.took(k.name+" changed", func() { k.update(id, "secondwords4712") }, func() { w.says(id, "secondwords4712"); w.silent(id, "firstwords4711") })
 	if k.remark != nil {
-		w.took(k.name+" commented on", func() { k.remark(id, "remarked4713"); w.says(id, "remarked4713") })
+		w.took(k.name+" commented on", func() { k.remark(id, "remarked4713") }, func() { w.says(id, "remarked4713") })
 	}
-	w.took(k.name+" removed", func() { k.remove(id); w.silent(id, "secondwords4712") })
+	w.took(k.name+" removed", func() { k.remove(id) }, func() { w.silent(id, "secondwords4712") })
 	if k.restore != nil {
-		w.took(k.name+" restored", func() { k.restore(id); w.says(id, "secondwords4712") })
+		w.took(k.name+" restored", func() { k.restore(id) }, func() { w.says(id, "secondwords4712") })
 	}
 }
 
@@ -201,16 +203,14 @@ func (w world) recovers(kinds []kind) {
 		k.remove(removed[i])
 	}
 	w.mesh.Up()
-	w.took("changes made while we were away", func() {
-		w.ask("/v1/sources/"+w.source+":poll", map[string]any{})
+	w.took("changes made while we were away", func() { w.ask("/v1/sources/"+w.source+":poll", map[string]any{}) }, func() {
 		for i := range kinds {
 			w.says(made[i], "made4723")
 			w.says(changed[i], "after4724")
 			w.silent(changed[i], "before4721")
 		}
 	})
-	w.took("removals made while we were away", func() {
-		w.ask("/v1/sources/"+w.source+":sweep", map[string]any{"confirmDeletions": true})
+	w.took("removals made while we were away", func() { w.ask("/v1/sources/"+w.source+":sweep", map[string]any{"confirmDeletions": true}) }, func() {
 		for i := range kinds {
 			w.silent(removed[i], "doomed4722")
 		}

@@ -126,7 +126,7 @@ func (s *core) same(it *Item) {
 		s.pass(it, true, false, "the source has it, and was asked after it was deleted")
 	case s.Deleted && it.Action == Created && it.Occurred > s.Occurred:
 		s.pass(it, true, false, "restored at the position at which it was deleted")
-	case s.Deleted && it.Fetch && events.CoarseTime(it.Seq):
+	case s.Deleted && events.CoarseTime(it.Seq) && (it.Fetch || it.Action == Created) && it.Action != Deleted:
 		s.pass(it, true, false, "in the second in which it was deleted: the source is asked")
 	case s.Deleted:
 		s.d.stale(it, "deleted at this position")

@@ -116,7 +116,9 @@ func TestMonotonic(t *testing.T) {
 		{"an update loses a tie", []Item{m(7, Deleted), m(7, Updated)}, []int64{7}},
 		{"a restore at the same version comes back", []Item{m(7, Deleted), restore}, []int64{7, 7}},
 		{"a change in the second of the deletion is asked for", []Item{m(noon, Deleted), fetched}, []int64{noon, noon}},
-		{"unless its content is in it", []Item{m(noon, Deleted), m(noon, Updated)}, []int64{noon}},
+		{"a creation in the second of the deletion is asked for", []Item{m(noon, Deleted), m(noon, Created)}, []int64{noon, noon}},
+		{"a second deletion is not", []Item{m(noon, Deleted), m(noon, Deleted)}, []int64{noon}},
+		{"nor an update whose content is in it", []Item{m(noon, Deleted), m(noon, Updated)}, []int64{noon}},
 		{"an update before its create", []Item{m(2, Updated), m(1, Created)}, []int64{2}},
 	}
 	for _, tt := range tests {

@@ -48,6 +48,13 @@ func (d *Docs) Ever() []Doc {
 	return out
 }
 
+// Oldest returns what is there, in the order in which it was made: an edit moves nothing.
+func (d *Docs) Oldest() []Doc {
+	out := d.All()
+	slices.SortFunc(out, func(a, b Doc) int { return a.N - b.N })
+	return out
+}
+
 // Newest returns what is there, the newest change first.
 func (d *Docs) Newest() []Doc {
 	out := d.All()

@@ -52,6 +52,7 @@ func Run(t *testing.T, make func(t *testing.T) *Harness) {
 		{"a document is fetched with its words, and what is not there is gone", fetches},
 		{"everything is listed, also when a crash comes between any two pages", listsEverything},
 		{"what changes is listed from the cursor on", listsChanges},
+		{"an edit while a list is read hides nothing", hidesNothing},
 		{"what was deleted is found out", findsDeletions},
 		{"a failure in the middle of a list loses nothing", survivesFailures},
 		{"failures are told apart, and tell no secret", tellsFailures},
@@ -208,6 +209,42 @@ func listsChanges(t *testing.T, h *Harness) {
 	h.Advance(30 * time.Second)
 	if found, _, _ = walk(t, h, lists, cursor); found[ids[2]].DocumentID == "" {
 		t.Errorf("a change right after a poll was not listed by the next one")
+	}
+}
+
+// hidesNothing edits a document after each page: lists that are paged by offsets and ordered by the time of the last change move up.
+// What was edited may come with the next poll.
+func hidesNothing(t *testing.T, h *Harness) {
+	var ids []string
+	for i := range 2 * h.Many {
+		ids = append(ids, h.Create(fmt.Sprint("Page ", i), "old"))
+		h.Advance(time.Minute)
+	}
+	found, cursor := map[string]bool{}, ""
+	for n := range maxPages {
+		p, err := h.Open(t).Lister.List(t.Context(), cursor)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range p.Changes {
+			found[c.DocumentID] = true
+		}
+		if p.Next != "" {
+			cursor = p.Next
+		}
+		if !p.More {
+			break
+		}
+		h.Advance(time.Minute)
+		if n < len(ids)/2 {
+			h.Update(ids[n], "new")
+		}
+	}
+	next, _, _ := walk(t, h, lists, cursor)
+	for _, id := range ids {
+		if _, later := next[id]; !found[id] && !later {
+			t.Errorf("%s was not listed", id)
+		}
 	}
 }
 

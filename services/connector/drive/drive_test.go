@@ -44,7 +44,7 @@ func newSim(t testing.TB) *sim {
 	})
 	mux.HandleFunc("GET /drive/v3/files", func(w http.ResponseWriter, r *http.Request) {
 		from, _ := strconv.Atoi(r.FormValue("pageToken"))
-		all, next := connectortest.Cut(s.All(), from, 3)
+		all, next := connectortest.Cut(s.Oldest(), from, 3)
 		files := []any{map[string]any{"id": "folder", "name": "a folder", "mimeType": "application/vnd.google-apps.folder"}, map[string]any{"id": "pic", "name": "cat.png", "mimeType": "image/png"}}
 		for _, x := range all {
 			files = append(files, file(x))

@@ -182,7 +182,7 @@ func TestRealWebhooksAreAuthenticAndNameTheConnectorsDocuments(t *testing.T) {
 	for _, kind := range []string{"posts", "pages"} {
 		id := r.write(kind, map[string]any{"title": "Run book", "html": "<p>first words</p>", "status": "draft"})
 		r.change(id, map[string]any{"status": "published"})
-		hooks.Expect(t, id, "updated")
+		hooks.Expect(t, id, "created")
 		r.change(id, map[string]any{"html": "<p>second words</p>"})
 		hooks.Expect(t, id, "updated")
 		doc, err := r.open(t, "admin_key").Fetcher.Fetch(t.Context(), connector.Ref{ID: id})
@@ -192,7 +192,7 @@ func TestRealWebhooksAreAuthenticAndNameTheConnectorsDocuments(t *testing.T) {
 		r.change(id, map[string]any{"status": "draft"})
 		hooks.Expect(t, id, "deleted")
 		r.change(id, map[string]any{"status": "published"})
-		hooks.Expect(t, id, "updated")
+		hooks.Expect(t, id, "created")
 		r.Call("DELETE", api+kind+"/"+id+"/", nil, nil)
 		hooks.Expect(t, id, "deleted")
 	}

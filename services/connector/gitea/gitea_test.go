@@ -32,7 +32,7 @@ func newSim(t testing.TB, kind string) *connectortest.Docs {
 		if k != kind {
 			return nil
 		}
-		return d.All()
+		return d.Oldest()
 	}
 	next := func(w http.ResponseWriter, r *http.Request, n int) {
 		if n >= 0 {

@@ -53,6 +53,9 @@ func (h *hub) listIssues(ctx context.Context, repo string, w connector.Walk) (pa
 		return p, nil // issues are switched off
 	}
 	issues, err := rest.Decode[[]issue](res)
+	if n := len(issues); n > 0 {
+		p.token = rest.MoveAlong(p.token, "since", issues[n-1].UpdatedAt)
+	}
 	for _, i := range issues {
 		if i.PullRequest == nil {
 			p.changes = append(p.changes, i.change())

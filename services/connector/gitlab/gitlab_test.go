@@ -60,7 +60,7 @@ func newSim(t testing.TB, kind string) *sim {
 		connectortest.Answer(w, 200, map[string]any{"commit": map[string]any{"id": fmt.Sprint(head)}})
 	})
 	mux.HandleFunc("GET "+root+"/repository/tree", func(w http.ResponseWriter, r *http.Request) {
-		all, n := connectortest.Cut(s.All(), page(r), 3)
+		all, n := connectortest.Cut(s.Oldest(), page(r), 3)
 		next(w, r, n)
 		out := []any{map[string]any{"id": "x", "path": "docs", "type": "tree"}, map[string]any{"id": "y", "path": "main.go", "type": "blob"}}
 		for _, x := range all {

@@ -47,6 +47,9 @@ func (l *lab) listIssues(ctx context.Context, path, kind string, w connector.Wal
 	for _, i := range issues {
 		p.changes = append(p.changes, i.change(kind))
 	}
+	if n := len(issues); n > 0 {
+		p.token = rest.MoveAlong(p.token, "updated_after", issues[n-1].UpdatedAt)
+	}
 	return p, err
 }
 

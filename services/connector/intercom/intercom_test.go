@@ -22,7 +22,7 @@ func newSim(t testing.TB) *connectortest.Docs {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /articles", func(w http.ResponseWriter, r *http.Request) {
 		n, _ := strconv.Atoi(r.FormValue("page"))
-		all := d.All()
+		all := d.Oldest()
 		page, _ := connectortest.Cut(all, 3*(n-1), 3)
 		out := []any{}
 		for _, x := range page {

@@ -138,6 +138,31 @@ func NextLink(h http.Header) string {
 	return ""
 }
 
+// MoveAlong is the next page of a list that goes from the oldest change to the newest and can be asked for what changed since a time, in
+// the parameter since. next is what NextLink says, last when the last entry of the page changed. What changes while the list is read moves
+// to its end, and all behind it move up: who counts pages alone misses one at each seam. So the time goes along with the list; pages are
+// counted only as long as a page is full of the same second.
+func MoveAlong(next, since string, last time.Time) string {
+	u, err := url.Parse(next)
+	if err != nil || last.IsZero() {
+		return next
+	}
+	q := u.Query()
+	if q.Get("direction") != "asc" && q.Get("sort") != "asc" {
+		return next // it is read from the newest on
+	}
+	from := last.UTC().Truncate(time.Second).Add(-time.Second) // not all providers count the time itself in
+	if old, err := time.Parse(time.RFC3339, q.Get(since)); err == nil && !from.After(old) {
+		return next
+	}
+	q.Set(since, from.Format(time.RFC3339))
+	for _, place := range []string{"page", "after", "cursor"} {
+		q.Del(place)
+	}
+	u.RawQuery = q.Encode()
+	return u.String()
+}
+
 // Failure is the error of a status that another client got from a host; nil if it is an answer.
 func Failure(host string, status int, h http.Header) error {
 	return failure(host, Response{Status: status, Header: h}, nil, time.Now())
