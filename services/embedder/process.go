@@ -33,15 +33,17 @@ var errNoContent = errors.New("the event carries no content and the source has n
 
 // attempt does the work of a job.
 func (s *Service) attempt(ctx context.Context, job *Job, learned *visit) error {
-	ev := job.Change.GetEvent()
-	switch ev.GetAction() {
+	believed, err := s.believes(ctx, job)
+	if err != nil {
+		return err
+	}
+	switch job.Change.GetEvent().GetAction() {
 	case eventv1.Action_ACTION_DELETED, eventv1.Action_ACTION_SUBTREE_DELETED:
-		// In doubt about the order, the source itself says whether the document is gone.
-		if f := s.fetcher(job.Source); !job.Change.GetRefetch() || f == nil || ev.GetAction() == eventv1.Action_ACTION_SUBTREE_DELETED {
+		if believed {
 			return s.remove(ctx, job)
 		}
 	}
-	doc, err := s.content(ctx, job, learned)
+	doc, err := s.content(ctx, job, believed, learned)
 	var elsewhere *connector.ElsewhereError
 	switch {
 	case errors.Is(err, connector.ErrGone):
@@ -55,12 +57,12 @@ func (s *Service) attempt(ctx context.Context, job *Job, learned *visit) error {
 	return s.replace(ctx, job, doc, learned)
 }
 
-// content returns the document's content: what the event carries, or what the source serves now.
-func (s *Service) content(ctx context.Context, job *Job, learned *visit) (connector.Document, error) {
+// content returns the document's content: what the event carries if it is believed, or what the source serves now.
+func (s *Service) content(ctx context.Context, job *Job, believed bool, learned *visit) (connector.Document, error) {
 	ev := job.Change.GetEvent()
 	c := ev.GetContent()
 	f := s.fetcher(job.Source)
-	if c.GetInline() && (!job.Change.GetRefetch() || f == nil) {
+	if c.GetInline() && believed {
 		return connector.Document{Content: []byte(c.GetText()), Format: formats[c.GetFormat()], Title: c.GetTitle(), URL: c.GetUrl(), Version: ev.GetVersion()}, nil
 	}
 	if f == nil {

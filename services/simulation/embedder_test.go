@@ -23,7 +23,7 @@ func newEmbedder(k *knowledge, producer embedder.Producer, h hooks, d dice, now 
 		deps.Fetchers["s"] = &fetcher{k, h, d}
 	}
 	// Pauses are short, so that whatever waits is over when everything has come to rest.
-	return embedder.New(deps, embedder.Config{Workers: 1, Breaker: embedder.BreakerConfig{Failures: 3, First: 2 * time.Second, Longest: 30 * time.Second}})
+	return embedder.New(deps, embedder.Config{Workers: 1, Retry: embedder.Policy{Tries: 2, First: time.Second, Longest: 10 * time.Second}, Breaker: embedder.BreakerConfig{Failures: 3, First: 2 * time.Second, Longest: 30 * time.Second}})
 }
 
 // processOf is the process that a step belongs to; nil: the test's own.

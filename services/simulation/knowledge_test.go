@@ -79,7 +79,7 @@ func (k *knowledge) replaced(_ context.Context, job *embedder.Job, doc embedder.
 		if !made {
 			return
 		}
-		if k.embedded[key]++; k.embedded[key] > 1+k.removed[ev.GetDocumentId()] && (k.world.order != "arrival" || !k.world.inline) {
+		if k.embedded[key]++; k.embedded[key] > 1+k.removed[ev.GetDocumentId()] && (!k.world.skew || !k.world.inline || k.world.order != "arrival") {
 			k.break_("event %s: %q was embedded %d times", ev.GetId(), key, k.embedded[key])
 		}
 	})
@@ -129,11 +129,11 @@ func (k *knowledge) last(document string) int {
 }
 
 // forward sees to it that no document goes back in time, where the source gives any proof of what came first: not if its
-// clocks, which are the only proof, differ or tell seconds alone, nor if payloads without any position are to be trusted.
+// clocks, which are the only proof, differ or tell seconds alone.
 func (k *knowledge) forward(ev *eventv1.Event, index int) {
 	w, doc := k.world, ev.GetDocumentId()
 	clocks := w.skew && (w.containers || w.order == "arrival" || w.order == "time")
-	if index < k.last(doc) && !clocks && w.order != "second" && (w.order != "arrival" || !w.inline) {
+	if index < k.last(doc) && !clocks && w.order != "second" {
 		k.break_("event %s: %s went back from change %d to %d", ev.GetId(), doc, k.last(doc), index)
 	}
 	k.index[doc] = max(k.last(doc), index)
