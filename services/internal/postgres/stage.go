@@ -122,7 +122,8 @@ func (s *StageStore[T]) Update(ctx context.Context, decide func(context.Context,
 	})
 }
 
-// writeAdvance stores a new position if the fence still holds, and the outbox with it, in one round trip.
+// writeAdvance stores a new position if the fence still holds and the old one stands where it was left, and the outbox with it, in one
+// round trip.
 func writeAdvance(ctx context.Context, tx pgx.Tx, a stage.Advance) error {
 	p := a.Position
 	links, err := json.Marshal(p.Links)
@@ -136,9 +137,14 @@ func writeAdvance(ctx context.Context, tx pgx.Tx, a stage.Advance) error {
 	if !p.Due.IsZero() {
 		due = p.Due.UnixMicro()
 	}
+	var next, seq *int64 // not asked for
+	if a.From != nil {
+		next, seq = &a.From.Next, &a.From.Seq
+	}
 	b := &pgx.Batch{}
-	b.Queue(`UPDATE stage_positions SET next = $1, mark = $2, epoch = $3, seq = $4, links = $5, due = $6 WHERE topic = $7 AND partition = $8 AND fence = $9`,
-		p.Next, p.Mark, p.Epoch, p.Seq, links, due, p.Topic, p.Partition, p.Fence)
+	b.Queue(`UPDATE stage_positions SET next = $1, mark = $2, epoch = $3, seq = $4, links = $5, due = $6
+		WHERE topic = $7 AND partition = $8 AND fence = $9 AND next = coalesce($10, next) AND seq = coalesce($11, seq)`,
+		p.Next, p.Mark, p.Epoch, p.Seq, links, due, p.Topic, p.Partition, p.Fence, next, seq)
 	b.Queue(`DELETE FROM stage_batches WHERE topic = $1 AND partition = $2 AND last <= $3`, p.Topic, p.Partition, a.Produced)
 	if len(a.Outbox) > 0 {
 		b.Queue(`INSERT INTO stage_batches (topic, partition, last, outputs) VALUES ($1, $2, $3, $4)`,

@@ -106,15 +106,20 @@ func (s *StageStore[T]) Update(ctx context.Context, decide func(context.Context,
 	})
 }
 
-// writeAdvance stores a new position if the fence still holds, and the outbox with it.
+// writeAdvance stores a new position if the fence still holds and the old one stands where it was left, and the outbox with it.
 func writeAdvance(ctx context.Context, tx *Tx, a stage.Advance) error {
 	p := a.Position
 	links, err := json.Marshal(p.Links)
 	if err != nil {
 		return fmt.Errorf("encode links of %s/%d: %w", p.Topic, p.Partition, err)
 	}
+	var next, seq *int64 // not asked for
+	if a.From != nil {
+		next, seq = &a.From.Next, &a.From.Seq
+	}
 	res, err := tx.Exec(ctx, `UPDATE stage_positions SET next = ?, mark = ?, epoch = ?, seq = ?, links = ?, due = ?
-		WHERE topic = ? AND partition = ? AND fence = ?`, p.Next, p.Mark, p.Epoch, p.Seq, string(links), micros(p.Due), p.Topic, p.Partition, p.Fence)
+		WHERE topic = ? AND partition = ? AND fence = ? AND next = coalesce(?, next) AND seq = coalesce(?, seq)`,
+		p.Next, p.Mark, p.Epoch, p.Seq, string(links), micros(p.Due), p.Topic, p.Partition, p.Fence, next, seq)
 	if err != nil {
 		return fmt.Errorf("store position of %s/%d: %w", p.Topic, p.Partition, err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -110,6 +111,58 @@ func TestAStoreThatWentBackLosesNothingThoughItNumbersOtherOutputs(t *testing.T)
 			t.Errorf("%s came out %d times", want.Value, n)
 		}
 	}
+}
+
+// failingOver is a store whose server is replaced, while it is in use, by one that was behind.
+type failingOver struct {
+	*stagetest.MemoryStore[[]string, *[]string]
+}
+
+// remembering keeps what it has seen in its state.
+type remembering struct{}
+
+func (remembering) Handle(_ context.Context, seen *[]string, b stage.Batch) (stage.Result, error) {
+	var res stage.Result
+	for _, r := range b.Records {
+		*seen = append(*seen, string(r.Value))
+		res.Outputs = append(res.Outputs, stage.Output{Topic: "out", Key: r.Key, Value: r.Value})
+	}
+	return res, nil
+}
+
+// The owner knows more of the store than the store does. If it went on from what it knows, the state would lack what the standby had not got.
+func TestAStoreThatGoesBackUnderItsOwnerIsClaimedAgainAndCatchesUp(t *testing.T) {
+	log := newMemoryLog()
+	log.append("in", inputs("a", 0, 12)...)
+	s := &failingOver{stagetest.NewMemoryStore(nil, slices.Clone[[]string], func(s *[]string) *[]string { return s })}
+	var standby *stagetest.MemoryStore[[]string, *[]string]
+	copies := 0
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	log.crash = cancel
+	r, err := stage.New(stage.Config{Name: "in", Topic: "in", BatchSize: 2}, s, log, remembering{}, telemetry.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = r.RunPartition(ctx, 0, func(next int64) error {
+		switch {
+		case next == 4 && copies == 0:
+			standby, copies = s.Copy(), 1
+		case next == 8 && standby != nil:
+			s.MemoryStore, standby = standby, nil
+		}
+		return nil
+	})
+	if !errors.Is(err, errDrained) {
+		t.Fatal(err)
+	}
+	s.View(func(seen []string) {
+		for _, want := range inputs("a", 0, 12) {
+			if !slices.Contains(seen, string(want.Value)) {
+				t.Errorf("the state knows nothing of %s", want.Value)
+			}
+		}
+	})
 }
 
 // The upper store goes back at random moments between crashes, and each run numbers its outputs differently.

@@ -209,7 +209,7 @@ func (w *worker[T]) reposition(ctx context.Context, gone *OffsetError) error {
 	pos := w.pos
 	pos.Next, pos.Mark = gone.First, ""
 	err := w.store.Update(ctx, func(context.Context, T) (Advance, error) {
-		return Advance{Position: pos, Produced: w.produced}, nil
+		return Advance{From: w.pos.At(), Position: pos, Produced: w.produced}, nil
 	})
 	if err != nil {
 		return fmt.Errorf("move the position to offset %d: %w", gone.First, err)
@@ -287,7 +287,7 @@ func (w *worker[T]) idle(ctx context.Context, now time.Time) error {
 	}
 	err := w.retry(ctx, "clear the outbox", func() error {
 		return w.store.Update(ctx, func(context.Context, T) (Advance, error) {
-			return Advance{Position: w.pos, Produced: w.produced}, nil
+			return Advance{From: w.pos.At(), Position: w.pos, Produced: w.produced}, nil
 		})
 	})
 	if err == nil {
@@ -389,7 +389,7 @@ func (w *worker[T]) advance(result Result, p passed) Advance {
 		out.Headers = withTrace(out.Headers, out.Context)
 		outbox[i] = Pending{Seq: pos.Seq, Output: out}
 	}
-	return Advance{Position: pos, Outbox: outbox, Produced: w.produced}
+	return Advance{From: w.pos.At(), Position: pos, Outbox: outbox, Produced: w.produced}
 }
 
 // linked returns the outputs with their links.

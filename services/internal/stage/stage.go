@@ -19,7 +19,8 @@
 //     links of the first time, because a transaction stored outbox and epoch together.
 //   - The transaction that stores its first outputs also stores its own epoch and clears that outbox. Nothing of the epoch was
 //     produced before. So the outbox in a store is always of the epoch beside it, and whoever finds both repeats the same links.
-//   - A store that went back is claimed before it is used again. The stage below knows nothing of the new epoch and takes
+//   - A store that went back is claimed before it is used again: by the next owner, or by one whose transaction finds the position
+//     elsewhere than where it left it. The stage below knows nothing of the new epoch and takes
 //     everything of it. Inputs that are read again become repeats, which each stage's own decisions drop; none is lost.
 //
 // The stage below keeps the newest epochs of each partition above it (see keptEpochs). The outbox is always of the newest, so the older
@@ -138,8 +139,17 @@ type Pending struct {
 	Output Output
 }
 
+// Place is where a position stands.
+type Place struct{ Next, Seq int64 }
+
+// At returns where the position stands.
+func (p Position) At() *Place { return &Place{Next: p.Next, Seq: p.Seq} }
+
 // Advance is what a transaction moves forward.
 type Advance struct {
+	// From, if not nil, is where the position in the store must stand, or the transaction fails with ErrFenced: the store has gone back
+	// under its owner (another server took over that was behind), and what the owner knows of it is no longer true.
+	From *Place
 	// Position is the new position. Its Fence must be the one in the store, or the transaction fails with ErrFenced.
 	Position Position
 	// Outbox are the outputs to keep until they are produced.

@@ -223,7 +223,7 @@ func (s *MemoryStore[S, T]) Update(ctx context.Context, decide func(context.Cont
 		return err
 	}
 	k := memoryKey{a.Position.Topic, a.Position.Partition}
-	if held, ok := s.positions[k]; !ok || held.Fence != a.Position.Fence {
+	if held, ok := s.positions[k]; !ok || held.Fence != a.Position.Fence || (a.From != nil && *a.From != *held.At()) {
 		return stage.ErrFenced
 	}
 	s.state, s.positions[k] = next, a.Position

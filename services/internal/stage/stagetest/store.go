@@ -39,6 +39,7 @@ func RunStore[T any](t *testing.T, open func(t *testing.T) StoreFixture[T]) {
 		{"the outbox is cleared up to what was produced", storeTest[T].clears},
 		{"an error of the decision comes back as it is and nothing is kept", storeTest[T].fails},
 		{"a zombie is fenced and leaves nothing", storeTest[T].fences},
+		{"an owner under whom the store went back is fenced and leaves nothing", storeTest[T].noticesThatItWentBack},
 		{"a position may go back when a log began anew", storeTest[T].goesBack},
 		{"partitions and topics do not touch each other", storeTest[T].keepsApart},
 		{"several partitions are updated at once", storeTest[T].isConcurrent},
@@ -197,6 +198,32 @@ func (t storeTest[T]) fences() {
 		t.Errorf("the zombie moved the position to %d", got.Next)
 	}
 	t.wantPending(pending, outbox(1, 1))
+}
+
+func (t storeTest[T]) noticesThatItWentBack() {
+	held, _ := t.claim("in", 0)
+	kept := held
+	kept.Next, kept.Seq = 10, 2
+	if err := t.advance("kept", stage.Advance{From: held.At(), Position: kept, Outbox: outbox(1, 2)}); err != nil {
+		t.Fatal(err)
+	}
+	// What the owner did after this is no longer there: it believes to stand elsewhere.
+	for name, from := range map[string]stage.Place{"next": {Next: 11, Seq: 2}, "seq": {Next: 10, Seq: 3}, "both": {Next: 15, Seq: 4}} {
+		ahead := kept
+		ahead.Next, ahead.Seq = 20, 5
+		if err := t.advance(name, stage.Advance{From: &from, Position: ahead, Outbox: outbox(5, 1), Produced: 2}); !errors.Is(err, stage.ErrFenced) {
+			t.Errorf("%s: got %v, want ErrFenced", name, err)
+		}
+		t.wantState(name, false)
+	}
+	if err := t.advance("goes on", stage.Advance{From: kept.At(), Position: kept}); err != nil {
+		t.Errorf("an owner whose position is there was refused: %v", err)
+	}
+	got, pending := t.claim("in", 0)
+	if got.Next != 10 || got.Seq != 2 {
+		t.Errorf("the position is %+v", got)
+	}
+	t.wantPending(pending, outbox(1, 2))
 }
 
 func (t storeTest[T]) goesBack() {
