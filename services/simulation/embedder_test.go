@@ -46,6 +46,9 @@ func (f *fetcher) Fetch(ctx context.Context, ref connector.Ref) (connector.Docum
 			return connector.Document{}, &connector.Error{Err: err}
 		}
 	}
+	if f.knowledge.away {
+		return connector.Document{}, &connector.Error{RetryAfter: 6 * time.Minute, Err: errFault}
+	}
 	w := f.knowledge.world
 	s, known := w.at(f.knowledge.now())[ref.ID]
 	if f.dice != nil && chance(f.dice, 10, "a slow answer") {

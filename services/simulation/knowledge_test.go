@@ -26,6 +26,8 @@ type knowledge struct {
 	calls int
 	// asked is what the job that a process works on has heard from the source.
 	asked map[*process]answer
+	// away: the source answers that it is to be left alone for some minutes.
+	away bool
 	// broken are promises that were not kept.
 	broken []string
 	// pending is what the transaction under way will have done.

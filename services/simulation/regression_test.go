@@ -80,6 +80,17 @@ func TestWhatOnceWentWrong(t *testing.T) {
 			change{document: "d", action: updated, container: "other", content: "1", version: 2},
 			change{document: "space", action: subtree, version: 1}),
 			func(l *line) { l.webhooks(0, 1, 2) }},
+		{"what was fetched after an outage is newer than an event that was under way", script(profile{order: "version", keyed: true, inline: true, fetch: true},
+			change{document: "d", action: created, content: "1", version: 1},
+			change{at: noon.Add(340 * time.Second), document: "d", action: updated, content: "2", version: 2},
+			change{at: noon.Add(360 * time.Second), document: "d", action: updated, content: "3", version: 3}),
+			func(l *line) {
+				l.knowledge.away = true
+				l.pollIn(10 * time.Second)
+				l.knowledge.away = false
+				l.webhookAt(1, noon.Add(400*time.Second))
+				l.webhookAt(2, noon.Add(401*time.Second))
+			}},
 		{"a late event does not say where the document lies by now", script(profile{order: "arrival", keyed: true, fetch: true, containers: true},
 			change{document: "d", action: created, container: "space", content: "1"},
 			change{document: "d", action: updated, container: "other", content: "1"},
