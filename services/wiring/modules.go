@@ -165,6 +165,7 @@ func initSequencer(ctx context.Context, m *Mesh) error {
 	if err != nil {
 		return err
 	}
+	m.order = store
 	service, err := sequencer.New(store, m.log, sequencer.Config{
 		MaxHeld: m.cfg.Sequencer.MaxHeld, MaxHeldTotal: m.cfg.Sequencer.MaxHeldTotal, TombstoneTTL: m.cfg.Sequencer.TombstoneTTL,
 	}, m.tel.Named("sequencer"), m.opts.Now)
@@ -182,6 +183,9 @@ func initEmbedder(ctx context.Context, m *Mesh) error {
 	}
 	store, err := m.embedderStore(ctx)
 	if err != nil {
+		return err
+	}
+	if err := m.compareRevisions(ctx, store, m.order); err != nil {
 		return err
 	}
 	fetchers, err := m.fetchers(m.cfg.Sources)

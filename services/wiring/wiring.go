@@ -78,6 +78,8 @@ type Mesh struct {
 	warnings []func() []string
 	// closers run in reverse at the very end.
 	closers []func() error
+	// order is the sequencer's store, if it runs here.
+	order any
 	// databaseAway: a service waited for PostgreSQL in vain.
 	databaseAway bool
 	listeners    struct{ http, grpc, admin net.Listener }
