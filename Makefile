@@ -39,7 +39,7 @@ test: ## Every test that needs nothing but Go, with the race detector where a C 
 .PHONY: test-kafka
 test-kafka: ## The stages and one round trip over real Apache Kafka (needs Java 17 and Maven)
 	cd services && go test -tags kafka -run 'Apache|Rolling' -timeout 8m ./internal/kafka/
-	cd e2e && go test -tags kafka -run 'ApacheKafka' -timeout 5m ./topology/
+	cd e2e && go test -tags kafka -run 'ApacheKafka|BackupOfPostgreSQL' -timeout 5m ./topology/
 	cd e2e/deploy && GOWORK=off go test -tags kafka -timeout 8m ./traces/
 
 .PHONY: mesh

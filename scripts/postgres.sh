@@ -4,6 +4,7 @@
 #   scripts/postgres.sh COMMAND…     runs a command with HOOKMESH_TEST_POSTGRES=dsn, and stops the server after it
 #   scripts/postgres.sh --prepare DIR     makes an empty database cluster in DIR, a folder that exists and that everybody may reach
 #   scripts/postgres.sh --node DIR PORT   becomes the server of DIR; it dies with the process that started it
+#   scripts/postgres.sh --tool NAME ARGS… runs one of its programs, pg_dump say
 # The server comes from a Python wheel that carries PostgreSQL 18 and pgvector, because Debian 12 packages no pgvector;
 # POSTGRES_BIN names the folder of another installation's initdb and postgres.
 set -euo pipefail
@@ -34,6 +35,7 @@ node() {
 case ${1:-} in
 --prepare) prepare "$2"; exit ;;
 --node) node "$2" "$3" ;;
+--tool) exec "$POSTGRES_BIN/$2" "${@:3}" ;;
 esac
 dir=$(mktemp -d)
 prepare "$dir"
