@@ -164,7 +164,7 @@ func (m *memory[T]) Update(ctx context.Context, decide func(context.Context, T) 
 		}
 		at := place{a.Position.Topic, a.Position.Partition}
 		if now, _ := m.positions.get(at); now.Fence != a.Position.Fence || (a.From != nil && *a.From != *now.At()) {
-			return fmt.Errorf("store position of %s/%d: %w", at.topic, at.partition, stage.ErrFenced)
+			return fmt.Errorf("store position of %s/%d: %w", at.topic, at.partition, stage.NotAdvanced(a.Position, now.Fence))
 		}
 		pos := a.Position
 		pos.Links = maps.Clone(pos.Links)

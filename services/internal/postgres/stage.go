@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -152,15 +153,16 @@ func writeAdvance(ctx context.Context, tx pgx.Tx, a stage.Advance) error {
 	}
 	results := tx.SendBatch(ctx, b)
 	tag, err := results.Exec()
-	switch {
-	case err != nil:
-		err = fmt.Errorf("store position of %s/%d: %w", p.Topic, p.Partition, err)
-	case tag.RowsAffected() != 1:
-		err = fmt.Errorf("store position of %s/%d: %w", p.Topic, p.Partition, stage.ErrFenced)
-	}
 	if err != nil {
 		_ = results.Close() // what follows fails for the same reason
-		return err
+		return fmt.Errorf("store position of %s/%d: %w", p.Topic, p.Partition, err)
+	}
+	if tag.RowsAffected() != 1 {
+		fence := int64(-1)
+		if err = results.Close(); err == nil {
+			err = tx.QueryRow(ctx, `SELECT coalesce(max(fence), -1) FROM stage_positions WHERE topic = $1 AND partition = $2`, p.Topic, p.Partition).Scan(&fence)
+		}
+		return fmt.Errorf("store position of %s/%d: %w", p.Topic, p.Partition, cmp.Or(err, stage.NotAdvanced(p, fence)))
 	}
 	if err := results.Close(); err != nil {
 		return fmt.Errorf("store outbox of %s/%d: %w", p.Topic, p.Partition, err)

@@ -1,11 +1,11 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"database/sql"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
@@ -123,8 +123,14 @@ func writeAdvance(ctx context.Context, tx *Tx, a stage.Advance) error {
 	if err != nil {
 		return fmt.Errorf("store position of %s/%d: %w", p.Topic, p.Partition, err)
 	}
-	if n, err := res.RowsAffected(); err != nil || n != 1 {
-		return errors.Join(fmt.Errorf("store position of %s/%d: %w", p.Topic, p.Partition, stage.ErrFenced), err)
+	n, err := res.RowsAffected()
+	if err == nil && n != 1 {
+		fence := int64(-1)
+		err = tx.Each(ctx, func(rows *sql.Rows) error { return rows.Scan(&fence) }, `SELECT fence FROM stage_positions WHERE topic = ? AND partition = ?`, p.Topic, p.Partition)
+		err = cmp.Or(err, stage.NotAdvanced(p, fence))
+	}
+	if err != nil {
+		return fmt.Errorf("store position of %s/%d: %w", p.Topic, p.Partition, err)
 	}
 	return writeOutbox(ctx, tx, a)
 }

@@ -165,6 +165,37 @@ func TestAStoreThatGoesBackUnderItsOwnerIsClaimedAgainAndCatchesUp(t *testing.T)
 	})
 }
 
+func TestWhoLostItsPartitionLeavesItToItsNewOwner(t *testing.T) {
+	log := newMemoryLog()
+	log.append("in", inputs("a", 0, 12)...)
+	s := stagetest.NewMemoryStore(nil, slices.Clone[[]string], func(s *[]string) *[]string { return s })
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	log.crash = cancel
+	r, err := stage.New(stage.Config{Name: "in", Topic: "in", BatchSize: 2}, s, log, remembering{}, telemetry.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var owner stage.Position
+	err = r.RunPartition(ctx, 0, func(next int64) error {
+		if next == 4 {
+			owner, _, err = s.Claim(ctx, "in", 0)
+		}
+		return err
+	})
+	if !errors.Is(err, stage.ErrFenced) {
+		t.Errorf("it ended with %v, want ErrFenced", err)
+	}
+	s.View(func(seen []string) {
+		if len(seen) != 4 {
+			t.Errorf("it decided on %d records, 4 of them while the partition was its own", len(seen))
+		}
+	})
+	if next, _, err := s.Claim(ctx, "in", 0); err != nil || next.Fence != owner.Fence+1 {
+		t.Errorf("it claimed the partition back: the fence is %d after %d (%v)", next.Fence, owner.Fence, err)
+	}
+}
+
 // The upper store goes back at random moments between crashes, and each run numbers its outputs differently.
 func TestNeitherCrashesNorRestoresLoseAnything(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {

@@ -314,7 +314,7 @@ func (w *worker[T]) step(ctx context.Context, fetched []Record, now time.Time) e
 			advance, decided = w.advance(result, passed), true
 			return advance, nil
 		})
-		if err != nil && decided {
+		if err != nil && decided && (!errors.Is(err, ErrFenced) || errors.Is(err, ErrWentBack)) {
 			return &unsureError{err}
 		}
 		return err

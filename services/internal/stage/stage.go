@@ -44,6 +44,18 @@ import (
 // ErrFenced says that another instance has claimed the partition since. The loser drops its work and rejoins the group.
 var ErrFenced = errors.New("partition was claimed by another instance")
 
+// ErrWentBack says that nobody else has claimed the partition, but that its position is not where its owner left it. It is an
+// ErrFenced, too: what the owner knows of the store is no longer true.
+var ErrWentBack = fmt.Errorf("position is not where it was left: %w", ErrFenced)
+
+// NotAdvanced says why a store did not move a position forward whose fence it found to be as given.
+func NotAdvanced(p Position, fence int64) error {
+	if fence == p.Fence {
+		return ErrWentBack
+	}
+	return ErrFenced
+}
+
 // ErrUncertain says that a transaction may have been committed or not. Only a new claim can tell, so the partition is given
 // up and joined again.
 var ErrUncertain = errors.New("nobody knows whether the transaction was committed")
@@ -147,7 +159,7 @@ func (p Position) At() *Place { return &Place{Next: p.Next, Seq: p.Seq} }
 
 // Advance is what a transaction moves forward.
 type Advance struct {
-	// From, if not nil, is where the position in the store must stand, or the transaction fails with ErrFenced: the store has gone back
+	// From, if not nil, is where the position in the store must stand, or the transaction fails with ErrWentBack: the store has gone back
 	// under its owner (another server took over that was behind), and what the owner knows of it is no longer true.
 	From *Place
 	// Position is the new position. Its Fence must be the one in the store, or the transaction fails with ErrFenced.
@@ -163,7 +175,7 @@ type Store[T any] interface {
 	// Claim takes a partition over: it raises the fence and returns the position and the outbox, in Seq order.
 	Claim(ctx context.Context, topic string, partition int) (Position, []Pending, error)
 	// Update runs decide inside a transaction and stores the Advance that it returns in the same transaction.
-	// It returns ErrFenced if the partition was claimed since, ErrUncertain if it cannot know whether it was committed, and
+	// It returns ErrFenced if the partition was claimed since, ErrWentBack if its position is not where it was left, ErrUncertain if it cannot know whether it was committed, and
 	// decide's error as it is.
 	Update(ctx context.Context, decide func(ctx context.Context, tx T) (Advance, error)) error
 }

@@ -223,8 +223,8 @@ func (s *MemoryStore[S, T]) Update(ctx context.Context, decide func(context.Cont
 		return err
 	}
 	k := memoryKey{a.Position.Topic, a.Position.Partition}
-	if held, ok := s.positions[k]; !ok || held.Fence != a.Position.Fence || (a.From != nil && *a.From != *held.At()) {
-		return stage.ErrFenced
+	if held := s.positions[k]; held.Fence != a.Position.Fence || (a.From != nil && *a.From != *held.At()) {
+		return stage.NotAdvanced(a.Position, held.Fence)
 	}
 	s.state, s.positions[k] = next, a.Position
 	s.outboxes[k] = append(slices.DeleteFunc(slices.Clone(s.outboxes[k]), func(p stage.Pending) bool { return p.Seq <= a.Produced }), a.Outbox...)

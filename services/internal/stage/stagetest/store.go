@@ -183,7 +183,7 @@ func (t storeTest[T]) fences() {
 		t.Errorf("the owner was refused: %v", err)
 	}
 	zombie.Next = 1000
-	if err := t.advance("zombie", stage.Advance{Position: zombie, Outbox: outbox(1, 3), Produced: 1}); !errors.Is(err, stage.ErrFenced) {
+	if err := t.advance("zombie", stage.Advance{Position: zombie, Outbox: outbox(1, 3), Produced: 1}); !errors.Is(err, stage.ErrFenced) || errors.Is(err, stage.ErrWentBack) {
 		t.Errorf("the zombie got %v, want ErrFenced", err)
 	}
 	t.wantState("owner", true)
@@ -211,8 +211,8 @@ func (t storeTest[T]) noticesThatItWentBack() {
 	for name, from := range map[string]stage.Place{"next": {Next: 11, Seq: 2}, "seq": {Next: 10, Seq: 3}, "both": {Next: 15, Seq: 4}} {
 		ahead := kept
 		ahead.Next, ahead.Seq = 20, 5
-		if err := t.advance(name, stage.Advance{From: &from, Position: ahead, Outbox: outbox(5, 1), Produced: 2}); !errors.Is(err, stage.ErrFenced) {
-			t.Errorf("%s: got %v, want ErrFenced", name, err)
+		if err := t.advance(name, stage.Advance{From: &from, Position: ahead, Outbox: outbox(5, 1), Produced: 2}); !errors.Is(err, stage.ErrWentBack) {
+			t.Errorf("%s: got %v, want ErrWentBack", name, err)
 		}
 		t.wantState(name, false)
 	}
