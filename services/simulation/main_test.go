@@ -7,6 +7,7 @@ import (
 
 	dedupetest "github.com/hookmesh/hookmesh/services/dedupe/storetest"
 	embeddertest "github.com/hookmesh/hookmesh/services/embedder/storetest"
+	reconcilertest "github.com/hookmesh/hookmesh/services/reconciler/storetest"
 	sequencertest "github.com/hookmesh/hookmesh/services/sequencer/storetest"
 )
 
@@ -19,6 +20,9 @@ func TestTheStoresInMemoryKeepWhatThoseOnDiskPromise(t *testing.T) {
 	})
 	t.Run("embedder", func(t *testing.T) {
 		embeddertest.Run(t, func(*testing.T) embeddertest.Fixture { return embeddertest.Fixture{Store: newEmbedderStore(nil)} })
+	})
+	t.Run("reconciler", func(t *testing.T) {
+		reconcilertest.Run(t, func(*testing.T) reconcilertest.Fixture { return reconcilertest.Fixture{Store: newReconcilerStore(nil)} })
 	})
 	t.Run("sequencer", func(t *testing.T) {
 		sequencertest.Run(t, func(*testing.T) sequencertest.Fixture { return sequencertest.Fixture{Store: newSequencerStore(nil)} })
