@@ -1,7 +1,10 @@
-// Package simulation proves identity and order: it holds no code of the mesh, only tests that run the real stages (dedupe,
-// sequencer, embedder, and the mechanism that moves their records) over stores and a log in memory that follow the same contracts.
+// Package simulation proves identity and order: it holds no code of the mesh, only tests that run the real verifier and the
+// real stages (dedupe, sequencer, embedder, and the mechanism that moves their records) over stores and a log in memory that follow the same contracts.
 //
 //   - world and model: a source with its true history, and what the knowledge base must be in the end, from that history alone.
+//   - verifier: the source's requests, signed as it signs, and the event that is made of each by a preset; it must say what truly
+//     happened. Forged, altered, unsigned and stale requests come among them, and none gets in. What the gateway does with a verdict
+//     is a model: it writes the event, and the event of each 202 must be there in the end.
 //   - TestAnyHistoryAndAnyDeliveryConverge: rapid draws a history and how it is delivered; what it finds is shrunk and kept.
 //   - TestSimulation: the whole pipeline with crashes between any two steps, zombies, failing stores and brokers, jumping
 //     clocks, in virtual time. One seed is one run, to the last step: `make sim SEED=…` repeats it.

@@ -24,6 +24,7 @@ import (
 	"github.com/hookmesh/hookmesh/services/internal/stage"
 	"github.com/hookmesh/hookmesh/services/internal/telemetry"
 	"github.com/hookmesh/hookmesh/services/sequencer"
+	"github.com/hookmesh/hookmesh/services/verifier"
 )
 
 var (
@@ -72,6 +73,7 @@ func simulate(t *testing.T, seed uint64, verbose bool) (s *simulation) {
 		var trouble []string
 		trouble = append(trouble, s.knowledge.differs()...)
 		trouble = append(trouble, s.knowledge.broken...)
+		trouble = append(trouble, s.broken...)
 		trouble = append(trouble, s.unaccounted()...)
 		if len(trouble) > 0 {
 			t.Errorf("seed %d: repeat it with `make sim SEED=%d`\n%s", seed, seed, strings.Join(trouble, "\n"))
@@ -99,6 +101,9 @@ type simulation struct {
 	wg        sync.WaitGroup
 	ctx       context.Context
 	poison    int
+	verifier  *verifier.Service
+	promised  []string // the events whose deliveries were answered 202
+	broken    []string // what the verifier or the gateway did wrong on the way
 }
 
 // slot is a partition of a stage. Usually one instance runs it; after a rebalance two may believe that they do.
@@ -114,6 +119,7 @@ func newSimulation(t *testing.T, seed uint64) *simulation {
 	s := &simulation{t: t, dice: d, scheduler: newScheduler(d)}
 	s.scheduler.disturb = s.disturb
 	s.world = newWorld(d, drawProfile(d), time.Now(), 4+d.IntN(25, "steps"))
+	s.verifier = newVerifier(t, s.world, presetsFolder(t))
 	s.knowledge = newKnowledge(s.world, s.scheduler, time.Now)
 	s.log = newMemoryLog(partitions, s.scheduler)
 	s.dedupes, s.sequences = newDedupeStore(s.scheduler), newSequencerStore(s.scheduler)
@@ -255,6 +261,7 @@ func (s *simulation) deliver() {
 		s.wg.Go(func() {
 			time.Sleep(time.Until(at))
 			var outs []stage.Output
+			var found []*eventv1.Event
 			for try := 0; s.ctx.Err() == nil; try++ {
 				p.dead = false // the gateway starts again
 				if outs == nil || !same {
@@ -262,9 +269,13 @@ func (s *simulation) deliver() {
 						time.Sleep(200 * time.Millisecond)
 						continue
 					}
-					outs = outputs(s.t, make(try)...)
+					found = make(try)
+					outs = outputs(s.t, found...)
 				}
 				if s.log.Produce(ctx, outs) == nil {
+					for _, ev := range found {
+						s.promised = append(s.promised, ev.GetId())
+					}
 					return
 				}
 				time.Sleep(time.Second)
@@ -277,10 +288,13 @@ func (s *simulation) deliver() {
 			copies = 0
 		}
 		for copied := range copies {
-			name := fmt.Sprintf("gateway-%d-%d", c.index, copied)
+			name, forged := fmt.Sprintf("gateway-%d-%d", c.index, copied), chance(d, 4, "forged")
 			// A spool writes the same record again; a source that had no answer sends the change again.
 			request(name, c.at.Add(time.Duration(d.IntN(60_000, "delay"))*time.Millisecond), func(try int) []*eventv1.Event {
-				return []*eventv1.Event{w.webhook(c, fmt.Sprintf("%s-%d", name, try), time.Now())}
+				if forged {
+					s.forge(c)
+				}
+				return s.verified(c, fmt.Sprintf("%s-%d", name, try), time.Now())
 			}, chance(d, 2, "spool"))
 		}
 	}
@@ -340,7 +354,7 @@ func (s *simulation) unaccounted() []string {
 			accepted = append(accepted, ev.GetId())
 		}
 	}
-	bad := unaccounted(accepted, s.dedupes, s.sequences, s.knowledge)
+	bad := append(s.unkept(accepted), unaccounted(accepted, s.dedupes, s.sequences, s.knowledge)...)
 	letters := map[string]bool{}
 	for _, rec := range s.log.all(kafka.TopicDead) {
 		d := &eventv1.DeadLetter{}

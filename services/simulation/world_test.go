@@ -219,7 +219,7 @@ func (w *world) webhook(c change, id string, received time.Time) *eventv1.Event 
 	if w.containers && c.action != eventv1.Action_ACTION_SUBTREE_DELETED {
 		ev.Containers = []string{c.container}
 	}
-	if w.inline {
+	if w.inline && c.action != subtree { // a container has no content
 		ev.Content.Inline, ev.Content.Text = true, c.content
 	}
 	return ev
