@@ -8,4 +8,6 @@
 //   - TestAnyHistoryAndAnyDeliveryConverge: rapid draws a history and how it is delivered; what it finds is shrunk and kept.
 //   - TestSimulation: the whole pipeline with crashes between any two steps, zombies, failing stores and brokers, jumping
 //     clocks, in virtual time. One seed is one run, to the last step: `make sim SEED=…` repeats it.
+//
+// Of the reconciler the stage that notes debts is the real one; what pays them, polls, and replays dead letters is a model.
 package simulation

@@ -104,6 +104,7 @@ type simulation struct {
 	verifier  *verifier.Service
 	promised  []string // the events whose deliveries were answered 202
 	broken    []string // what the verifier or the gateway did wrong on the way
+	paid      int      // how many events paid debts
 }
 
 // slot is a partition of a stage. Usually one instance runs it; after a rebalance two may believe that they do.
@@ -141,7 +142,7 @@ func newSimulation(t *testing.T, seed uint64) *simulation {
 		return e
 	}
 	addStage(s, 2, "embedder", kafka.TopicChanged, s.knowledge.store.memory, newEmbedder())
-	addStage(s, 3, "reconciler", kafka.TopicDebts, newMemory[struct{}](struct{}{}, "reconciler", s.scheduler), payDebts{s})
+	addReconciler(s, kafka.TopicDebts)
 	addStage(s, 3, "operator", kafka.TopicDead, newMemory[struct{}](struct{}{}, "operator", s.scheduler), replayLetters{s})
 	for i := range 2 { // each a process of its own, that begins anew after a crash
 		s.slots = append(s.slots, &slot{name: fmt.Sprint("worker-", i), stage: 2, run: func(ctx context.Context) error {
@@ -326,22 +327,6 @@ func (r replayLetters) Handle(_ context.Context, _ struct{}, b stage.Batch) (res
 			return res, err
 		}
 		res.Outputs = append(res.Outputs, out)
-	}
-	return res, nil
-}
-
-// payDebts is the reconciler: it fetches the documents that it is asked for.
-type payDebts struct{ *simulation }
-
-func (p payDebts) Handle(_ context.Context, _ struct{}, b stage.Batch) (res stage.Result, err error) {
-	for _, rec := range b.Records {
-		d := &eventv1.Debt{}
-		if err := proto.Unmarshal(rec.Value, d); err != nil {
-			return res, err
-		}
-		if p.world.fetch && d.GetDocumentId() != "" {
-			res.Outputs = append(res.Outputs, outputs(p.t, p.world.fetchEvent(d.GetDocumentId(), eventv1.Origin_ORIGIN_DEBT, fmt.Sprintf("debt-%d-%d", rec.Partition, rec.Offset), time.Now()))...)
-		}
 	}
 	return res, nil
 }
