@@ -17,7 +17,7 @@ var ErrNotFound = errors.New("not found")
 // Debt is an open debt.
 type Debt struct {
 	*eventv1.Debt
-	// Version grows when the debt is incurred again while it is open.
+	// Version grows when the debt is incurred again while it is open, and is another one for each debt of a document.
 	Version int64
 }
 

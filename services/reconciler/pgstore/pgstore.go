@@ -126,13 +126,13 @@ func nonNil(b []byte) []byte {
 
 type tx struct{ pgx.Tx }
 
-// AddDebt implements reconciler.Tx.
+// AddDebt implements reconciler.Tx. A version begins anywhere: if it began at 1, who read a debt that another has paid since would pay the next one of the document, too.
 func (t tx) AddDebt(ctx context.Context, d *eventv1.Debt) error {
 	raw, err := proto.Marshal(d)
 	if err != nil {
 		return fmt.Errorf("encode debt: %w", err)
 	}
-	_, err = t.Exec(ctx, `INSERT INTO debts AS d (source, document, debt) VALUES ($1, $2, $3)
+	_, err = t.Exec(ctx, `INSERT INTO debts AS d (source, document, debt, version) VALUES ($1, $2, $3, (random() * 4e18)::bigint)
 		ON CONFLICT (source, document) DO UPDATE SET version = d.version + 1, debt = CASE WHEN $4 THEN excluded.debt ELSE d.debt END`,
 		d.GetSource(), []byte(d.GetDocumentId()), raw, d.GetReason() == "RESYNC") // it asks for more than the others
 	return err

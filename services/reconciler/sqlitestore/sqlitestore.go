@@ -80,12 +80,13 @@ func (s *Store) Close() error { return s.db.Close() }
 
 type tx struct{ *sql.Tx }
 
+// AddDebt implements reconciler.Tx. A version begins anywhere: if it began at 1, who read a debt that another has paid since would pay the next one of the document, too.
 func (t tx) AddDebt(ctx context.Context, d *eventv1.Debt) error {
 	raw, err := proto.Marshal(d)
 	if err != nil {
 		return fmt.Errorf("encode debt: %w", err)
 	}
-	_, err = t.ExecContext(ctx, `INSERT INTO debts (source, document, debt) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET version = version + 1, debt = CASE WHEN ? THEN excluded.debt ELSE debt END`,
+	_, err = t.ExecContext(ctx, `INSERT INTO debts (source, document, debt, version) VALUES (?, ?, ?, abs(random() / 4)) ON CONFLICT DO UPDATE SET version = version + 1, debt = CASE WHEN ? THEN excluded.debt ELSE debt END`,
 		d.GetSource(), d.GetDocumentId(), raw, d.GetReason() == "RESYNC") // it asks for more than the others
 	return err
 }
