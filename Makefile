@@ -37,9 +37,9 @@ test: ## Every test that needs nothing but Go, with the race detector where a C 
 	./scripts/test.sh
 
 .PHONY: test-kafka
-test-kafka: ## The stages and one round trip over real Apache Kafka (needs Java 17 and Maven)
+test-kafka: ## The stages, one round trip, move, restore and failover over real Apache Kafka and PostgreSQL (needs Java 17 and Maven)
 	cd services && go test -tags kafka -run 'Apache|Rolling' -timeout 8m ./internal/kafka/
-	cd e2e && go test -tags kafka -run 'ApacheKafka|BackupOfPostgreSQL' -timeout 5m ./topology/
+	cd e2e && go test -tags kafka -run 'ApacheKafka|BackupOfPostgreSQL|FailsOver' -timeout 20m ./topology/
 	cd e2e/deploy && GOWORK=off go test -tags kafka -timeout 8m ./traces/
 
 .PHONY: mesh

@@ -3,6 +3,7 @@
 #   scripts/postgres.sh              starts one, prints its DSN, and stops it at Ctrl-C
 #   scripts/postgres.sh COMMAND…     runs a command with HOOKMESH_TEST_POSTGRES=dsn, and stops the server after it
 #   scripts/postgres.sh --prepare DIR     makes an empty database cluster in DIR, a folder that exists and that everybody may reach
+#   scripts/postgres.sh --follow DIR PORT     makes a copy of the running server on PORT in DIR: a standby that streams what that one commits
 #   scripts/postgres.sh --node DIR PORT   becomes the server of DIR; it dies with the process that started it
 #   scripts/postgres.sh --tool NAME ARGS… runs one of its programs, pg_dump say
 # The server comes from a Python wheel that carries PostgreSQL 18 and pgvector, because Debian 12 packages no pgvector;
@@ -27,6 +28,12 @@ prepare() {
   HOME=$1 "${as[@]}" "$POSTGRES_BIN/initdb" -D "$1/data" -U hookmesh -A trust -E UTF8 --locale=C.UTF-8 --no-sync >"$1/initdb.log" 2>&1 || { cat "$1/initdb.log" >&2; exit 1; }
 }
 
+# The name under which a standby reports is the one that synchronous_standby_names asks for.
+follow() {
+  [ ${#as[@]} = 0 ] || chown nobody "$1"
+  HOME=$1 "${as[@]}" "$POSTGRES_BIN/pg_basebackup" -D "$1/data" -d "host=127.0.0.1 port=$2 user=hookmesh application_name=standby" --write-recovery-conf --checkpoint=fast --no-sync
+}
+
 node() {
   HOME=$1 exec "${as[@]}" "$POSTGRES_BIN/postgres" -D "$1/data" -p "$2" -c listen_addresses=127.0.0.1 -c unix_socket_directories="$1" -c max_connections=200 \
     -c shared_buffers=128MB -c log_min_messages=fatal
@@ -34,6 +41,7 @@ node() {
 
 case ${1:-} in
 --prepare) prepare "$2"; exit ;;
+--follow) follow "$2" "$3"; exit ;;
 --node) node "$2" "$3" ;;
 --tool) exec "$POSTGRES_BIN/$2" "${@:3}" ;;
 esac

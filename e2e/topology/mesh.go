@@ -40,6 +40,8 @@ type Options struct {
 	Config string
 	// Direct lets the processes talk to each other, to Kafka and to PostgreSQL without links, which cannot be cut then but cost nothing either.
 	Direct bool
+	// Standby adds a second PostgreSQL that follows the first, and lets every service know both.
+	Standby bool
 }
 
 // Instance is one process of a service. Its gRPC port is reached through Link, and it reaches the database through Database.
@@ -59,6 +61,8 @@ type Mesh struct {
 	Kafka     *Kafka
 	Postgres  *Postgres
 	Instances []*Instance
+	// Standby, if there is one, streams from Postgres; the connection can be cut.
+	Standby *Standby
 	// Edge is the TLS proxy in front of the gateways.
 	Edge *Edge
 }
@@ -77,6 +81,11 @@ func Start(ctx context.Context, opts Options) (_ *Mesh, err error) {
 	}
 	if m.Postgres, err = StartPostgres(ctx, opts.Dir); err != nil {
 		return nil, err
+	}
+	if opts.Standby {
+		if m.Standby, err = StartStandby(ctx, opts.Dir, m.Postgres); err != nil {
+			return nil, err
+		}
 	}
 	if err := m.plan(); err != nil {
 		return nil, err
@@ -158,6 +167,15 @@ func reach(l *Link, direct string) string {
 	return l.Addr()
 }
 
+// dsn is how an instance reaches the database: with a standby, whichever server may be written to.
+func (m *Mesh) dsn(in *Instance) string {
+	addr := reach(in.Database, m.Postgres.Addr)
+	if m.Standby == nil {
+		return m.Postgres.DSN(addr)
+	}
+	return m.Postgres.DSN(addr+","+m.Standby.Addr) + "&target_session_attrs=read-write"
+}
+
 // config is the configuration file of an instance.
 func (m *Mesh) config(in *Instance) string {
 	var services strings.Builder
@@ -184,7 +202,7 @@ sources:
     secrets: [{value: %s}]
     content: {inline: content, title: title}
     rate: {per_second: -1}
-`, in.HTTP, in.GRPC, in.Admin, filepath.Join(m.Dir, "data-"+in.Name), m.Postgres.DSN(reach(in.Database, m.Postgres.Addr)), strings.Join(m.Kafka.Brokers, `", "`), m.Partitions, min(3, m.Brokers), 7, services.String(), m.Config, Secret)
+`, in.HTTP, in.GRPC, in.Admin, filepath.Join(m.Dir, "data-"+in.Name), m.dsn(in), strings.Join(m.Kafka.Brokers, `", "`), m.Partitions, min(3, m.Brokers), 7, services.String(), m.Config, Secret)
 }
 
 // applyTopics creates the topics as an operator would. A young cluster may need a moment until it can.
@@ -294,6 +312,9 @@ func (m *Mesh) Kill() {
 		in.End(syscall.SIGKILL, time.Second)
 		in.Link.Close()
 		in.Database.Close()
+	}
+	if m.Standby != nil {
+		m.Standby.Kill()
 	}
 	if m.Postgres != nil {
 		m.Postgres.Kill()

@@ -27,7 +27,12 @@ type Postgres struct {
 
 // StartPostgres starts a server whose log goes to dir (see scripts/postgres.sh). Its data lies elsewhere: root's temporary folders are out of
 // reach for the user that PostgreSQL insists on.
-func StartPostgres(ctx context.Context, dir string) (_ *Postgres, err error) {
+func StartPostgres(ctx context.Context, dir string) (*Postgres, error) {
+	return startPostgres(ctx, dir, "postgres", "--prepare")
+}
+
+// startPostgres lets the script fill the server's folder, and starts it.
+func startPostgres(ctx context.Context, dir, name, fill string, args ...string) (_ *Postgres, err error) {
 	data, err := os.MkdirTemp("", "hookmesh-postgres-")
 	if err != nil {
 		return nil, err
@@ -39,7 +44,7 @@ func StartPostgres(ctx context.Context, dir string) (_ *Postgres, err error) {
 		}
 	}()
 	script := filepath.Join(Root(), "scripts/postgres.sh")
-	if out, err := exec.CommandContext(ctx, script, "--prepare", data).CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(ctx, script, append([]string{fill, data}, args...)...).CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("prepare PostgreSQL: %w\n%s", err, out)
 	}
 	if pg.Addr, err = FreePort(); err != nil {
@@ -49,7 +54,7 @@ func StartPostgres(ctx context.Context, dir string) (_ *Postgres, err error) {
 	if err != nil {
 		return nil, err
 	}
-	pg.Process = &Process{Name: "postgres", Dir: dir, Args: []string{script, "--node", data, port}}
+	pg.Process = &Process{Name: name, Dir: dir, Args: []string{script, "--node", data, port}}
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	return pg, errors.Join(pg.Start(), pg.Await(ctx))
@@ -58,6 +63,25 @@ func StartPostgres(ctx context.Context, dir string) (_ *Postgres, err error) {
 // DSN is how to reach the server at an address: its own, or one that leads there.
 func (pg *Postgres) DSN(addr string) string {
 	return "postgres://hookmesh@" + addr + "/postgres?sslmode=disable"
+}
+
+// query asks for one value as text.
+func (pg *Postgres) query(ctx context.Context, sql string) (value string, err error) {
+	conn, err := pgx.Connect(ctx, pg.DSN(pg.Addr))
+	if err != nil {
+		return "", err
+	}
+	err = conn.QueryRow(ctx, sql).Scan(&value)
+	return value, errors.Join(err, conn.Close(ctx))
+}
+
+func (pg *Postgres) exec(ctx context.Context, sql string) error {
+	conn, err := pgx.Connect(ctx, pg.DSN(pg.Addr))
+	if err != nil {
+		return err
+	}
+	_, err = conn.Exec(ctx, sql)
+	return errors.Join(err, conn.Close(ctx))
 }
 
 // Await waits until the server answers a query. A server that was killed refuses to start until its last child noticed; it is started again.

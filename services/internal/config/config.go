@@ -93,7 +93,8 @@ type Kafka struct {
 // Store is where the services keep their state.
 type Store struct {
 	// DSN is empty for SQLite under data_dir, or where PostgreSQL is: postgres://user:password@host:5432/database, usually
-	// "${VARIABLE}". It is never logged. `hookmesh migrate` makes the schemas; the extension pgvector must be installed.
+	// "${VARIABLE}". It is never logged. Several hosts with commas between and ?target_session_attrs=read-write follow a failover.
+	// `hookmesh migrate` makes the schemas; the extension pgvector must be installed.
 	DSN string `yaml:"dsn"`
 }
 
