@@ -52,19 +52,17 @@ func (h debtHandler) Handle(ctx context.Context, tx Tx, b stage.Batch) (stage.Re
 
 // payDebts pays what is owed as it comes.
 func (s *Service) payDebts(ctx context.Context) {
-	for {
+	for ctx.Err() == nil {
 		if err := s.pay(ctx); err != nil && ctx.Err() == nil {
 			s.deps.Telemetry.Logger.Warn("paying debts failed; trying again", "error", err)
 		}
 		timer := time.NewTimer(time.Second)
 		select {
 		case <-ctx.Done():
-			timer.Stop()
-			return
 		case <-s.wake:
-			timer.Stop()
 		case <-timer.C:
 		}
+		timer.Stop()
 	}
 }
 

@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/google/uuid"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -29,8 +27,10 @@ type poller struct {
 	src Source
 	// mine says that this instance holds the source's lease.
 	mine atomic.Bool
-	// polling is held by the poll under way: two at once would fight over the cursor. sweeping is held by a sweep.
-	polling, sweeping sync.Mutex
+	// polling is full while a poll is under way: two at once would fight over the cursor. It is a channel, so that who waits for it goes
+	// when its context ends. sweeping is held by a sweep.
+	polling  chan struct{}
+	sweeping sync.Mutex
 	// paidAt is when a poll last paid debts; it belongs to the loop that pays.
 	paidAt time.Time
 	// kick wakes the loop of polls: a backfill was asked for, or webhooks have fallen silent.
@@ -59,7 +59,7 @@ const (
 // run polls on schedule: soon after the start, then at the interval, spread by a tenth; after failures earlier, backing off with
 // full jitter. A backfill is read in between, page by page; a source that was never read begins with one.
 func (p *poller) run(ctx context.Context) {
-	p.schedule(rand.N(min(p.src.Poll.Interval, firstPoll+time.Duration(len(p.pollers()))*perSource)))
+	p.schedule(p.deps.Jitter(min(p.src.Poll.Interval, firstPoll+time.Duration(len(p.pollers()))*perSource)))
 	retry, failures := firstRetry, 0
 	for ctx.Err() == nil {
 		p.listen(ctx)
@@ -74,7 +74,7 @@ func (p *poller) run(ctx context.Context) {
 			}
 			if err := p.fill(ctx, fill); err != nil && ctx.Err() == nil {
 				failures++
-				sleep(ctx, max(connector.RetryAfter(err), rand.N(min(firstRetry<<min(failures, 20), p.src.Poll.Interval))))
+				sleep(ctx, max(connector.RetryAfter(err), p.deps.Jitter(min(firstRetry<<min(failures, 20), p.src.Poll.Interval))))
 				continue
 			}
 			failures = 0
@@ -97,7 +97,7 @@ func (p *poller) pollNow(ctx context.Context, retry *time.Duration) {
 		p.schedule(p.spread())
 		return
 	}
-	p.schedule(max(min(p.spread(), rand.N(*retry)+*retry/10), connector.RetryAfter(err)))
+	p.schedule(max(min(p.spread(), p.deps.Jitter(*retry)+*retry/10), connector.RetryAfter(err)))
 	*retry = min(2**retry, p.src.Poll.Interval)
 }
 
@@ -107,7 +107,7 @@ func (p *poller) spread() time.Duration {
 	if p.judged != rhythm.Normal {
 		d = max(d/12, min(d, time.Minute))
 	}
-	return d*9/10 + rand.N(d/5+1)
+	return d*9/10 + p.deps.Jitter(d/5+1)
 }
 
 func (p *poller) schedule(wait time.Duration) {
@@ -155,10 +155,25 @@ func (p *poller) failed(ctx context.Context, what string, err error) {
 	p.deps.Telemetry.Logger.WarnContext(ctx, what, "source", p.src.Name, "error", err)
 }
 
+// begin waits until no other poll is under way.
+func (p *poller) begin(ctx context.Context) error {
+	select {
+	case p.polling <- struct{}{}:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	if ctx.Err() != nil {
+		<-p.polling
+	}
+	return context.Cause(ctx)
+}
+
 // poll reads the list from the cursor to the end. The cursor is stored only after the changes before it are in Kafka.
 func (p *poller) poll(ctx context.Context, full bool) (listed, produced int64, err error) {
-	p.polling.Lock()
-	defer p.polling.Unlock()
+	if err := p.begin(ctx); err != nil {
+		return 0, 0, err
+	}
+	defer func() { <-p.polling }()
 	ctx, span := p.tracer.Start(ctx, "reconciler.poll", trace.WithAttributes(attribute.String("hookmesh.source", p.src.Name)))
 	defer span.End()
 	defer func() {
@@ -243,12 +258,12 @@ func (p *poller) produce(ctx context.Context, changes []connector.Change, origin
 
 // event is a change that hookmesh found out by itself. Its content is fetched.
 func (p *poller) event(documentID string, origin eventv1.Origin) *eventv1.Event {
-	return newEvent(p.src, documentID, origin, p.deps.Now())
+	return newEvent(p.src, p.deps.NewID(), documentID, origin, p.deps.Now())
 }
 
-func newEvent(src Source, documentID string, origin eventv1.Origin, now time.Time) *eventv1.Event {
+func newEvent(src Source, id, documentID string, origin eventv1.Origin, now time.Time) *eventv1.Event {
 	return &eventv1.Event{
-		Id: uuid.Must(uuid.NewV7()).String(), Source: src.Name, DocumentId: documentID, Action: eventv1.Action_ACTION_UPDATED,
+		Id: id, Source: src.Name, DocumentId: documentID, Action: eventv1.Action_ACTION_UPDATED,
 		Ordering: src.OrderingMode, Origin: origin, ReceivedAt: timestamppb.New(now), Assurance: eventv1.Assurance_ASSURANCE_BODY,
 		Content: &eventv1.Content{}, DedupeTtlSeconds: int64(src.Dedupe.TTL.Seconds()), GapTimeoutMs: src.Ordering.GapTimeout.Milliseconds(),
 	}

@@ -60,8 +60,7 @@ func planReplay(d *eventv1.DeadLetter, src *Source, now time.Time) (replay, erro
 	case src == nil:
 		return impossible(fmt.Sprintf("source %q is not configured", d.GetSource()))
 	case d.GetDocumentId() != "" && src.Fetcher != nil:
-		ev := newEvent(*src, d.GetDocumentId(), eventv1.Origin_ORIGIN_REPLAY, now)
-		ev.Id = replayID(d, 0)
+		ev := newEvent(*src, replayID(d, 0), d.GetDocumentId(), eventv1.Origin_ORIGIN_REPLAY, now)
 		out, err := events.Output(kafka.TopicAccepted, d.GetSource(), d.GetDocumentId(), ev)
 		return replay{reconcilerv1.ReplayAction_REPLAY_ACTION_FETCH, "the document is fetched from its source", []stage.Output{out}}, err
 	case src.Lister != nil:

@@ -4,10 +4,12 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	mathrand "math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
@@ -57,6 +59,19 @@ type Deps struct {
 	// Notify delivers alerts; nil: nobody is told.
 	Notify func(ctx context.Context, target alert.Target, m alert.Message) error
 	Now    func() time.Time
+	// NewID makes the ids of events that polls, debts and sweeps put into the mesh; nil: UUIDs of version 7.
+	NewID func() string
+	// Jitter returns a random duration below a bound above 0; nil: an even one.
+	Jitter func(bound time.Duration) time.Duration
+}
+
+func (d *Deps) complete() {
+	if d.NewID == nil {
+		d.NewID = func() string { return uuid.Must(uuid.NewV7()).String() }
+	}
+	if d.Jitter == nil {
+		d.Jitter = func(bound time.Duration) time.Duration { return mathrand.N(bound) }
+	}
 }
 
 // Config tunes the service.
@@ -114,6 +129,7 @@ type Service struct {
 // New returns the service.
 func New(deps Deps, cfg Config, sources []Source) (*Service, error) {
 	cfg.complete()
+	deps.complete()
 	const scope = "github.com/hookmesh/hookmesh/services/reconciler"
 	s := &Service{deps: deps, cfg: cfg, owner: cfg.Owner, tracer: deps.Telemetry.Tracer(scope), wake: make(chan struct{}, 1), changed: make(chan struct{}, 1), pace: rate.NewLimiter(rate.Inf, 0)}
 	if cfg.BackfillPerSecond > 0 {

@@ -187,8 +187,8 @@ func (s *Service) hold(ctx context.Context, p *poller, until time.Time) *holding
 
 // drop ends the work on sources.
 func (s *Service) drop(held map[string]*holding, which func(*holding) bool) {
-	for name, h := range held {
-		if which(h) {
+	for _, name := range slices.Sorted(maps.Keys(held)) {
+		if h := held[name]; which(h) {
 			h.end()
 			delete(held, name)
 		}

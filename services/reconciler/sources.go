@@ -2,6 +2,7 @@ package reconciler
 
 import (
 	"context"
+	"maps"
 	"reflect"
 	"slices"
 )
@@ -37,12 +38,13 @@ func (s *Service) SetSources(sources []Source) {
 }
 
 func newPoller(s *Service, src Source) *poller {
-	return &poller{Service: s, src: src, kick: make(chan struct{}, 1)}
+	return &poller{Service: s, src: src, polling: make(chan struct{}, 1), kick: make(chan struct{}, 1)}
 }
 
 // dropChanged ends the work on sources that are no longer what they were, and gives their leases back.
 func (s *Service) dropChanged(ctx context.Context, held map[string]*holding) error {
-	for name, h := range held {
+	for _, name := range slices.Sorted(maps.Keys(held)) {
+		h := held[name]
 		if now := s.source(name); now == h.poller && !now.src.Disabled {
 			continue
 		}

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -116,7 +115,7 @@ func (p *poller) runSubscriptions(ctx context.Context) {
 		if err := p.keepSubscriptions(ctx); err != nil {
 			p.failed(ctx, "the source's subscriptions could not be kept alive; trying again", err)
 		}
-		sleep(ctx, subscriptionCheck*9/10+rand.N(subscriptionCheck/5))
+		sleep(ctx, subscriptionCheck*9/10+p.deps.Jitter(subscriptionCheck/5))
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"math/rand/v2"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -48,13 +47,13 @@ func (p *poller) runSweeps(ctx context.Context) {
 		if err != nil && ctx.Err() == nil {
 			p.deps.Telemetry.Logger.Warn("the last drift report cannot be read", "source", p.src.Name, "error", err)
 		}
-		wait := rand.N(min(interval, time.Hour) + 1)
+		wait := p.deps.Jitter(min(interval, time.Hour) + 1)
 		if last != nil {
 			pause := interval
 			if last.GetWithheld() > 0 || last.GetError() != "" {
 				pause = max(interval/24, min(interval, time.Minute))
 			}
-			wait = max(0, last.GetFinishedAt().AsTime().Add(pause).Sub(p.deps.Now())) + rand.N(pause/10+1)
+			wait = max(0, last.GetFinishedAt().AsTime().Add(pause).Sub(p.deps.Now())) + p.deps.Jitter(pause/10+1)
 		}
 		sleep(ctx, wait)
 		if ctx.Err() != nil {
