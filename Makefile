@@ -37,9 +37,9 @@ test: ## Every test that needs nothing but Go, with the race detector where a C 
 	./scripts/test.sh
 
 .PHONY: test-kafka
-test-kafka: ## The stages, one round trip, move, restore and failover over real Apache Kafka and PostgreSQL (needs Java 17 and Maven)
+test-kafka: ## The stages, moves, restores, failover and the tests of e2e/mesh over real Apache Kafka and PostgreSQL (needs Java 17 and Maven)
 	cd services && go test -tags kafka -run 'Apache|Rolling' -timeout 8m ./internal/kafka/
-	cd e2e && go test -tags kafka -run 'ApacheKafka|BackupOfPostgreSQL|FailsOver' -timeout 20m ./topology/
+	cd e2e && go test -tags kafka -run 'ApacheKafka|BackupOfPostgreSQL|FailsOver|SeparateProcesses' -timeout 20m ./topology/ ./mesh/
 	cd e2e/deploy && GOWORK=off go test -tags kafka -timeout 8m ./traces/
 
 .PHONY: mesh
@@ -77,6 +77,10 @@ deploy-test: ## Dashboards and alert rules against the metrics that the program 
 .PHONY: scenarios
 scenarios: ## Failures from the field against the built program, as a table (about a minute)
 	@set -o pipefail; cd e2e && go test -tags scenarios -count=1 -v -parallel 4 -timeout 8m -run TestScenarios ./scenarios | grep -vE '^ *(=== |--- PASS)'
+
+.PHONY: scenarios-kafka
+scenarios-kafka: ## The same over separate processes on Apache Kafka and PostgreSQL (needs what test-kafka and test-postgres need; about five minutes)
+	@set -o pipefail; cd e2e && go test -tags scenarios,kafka -count=1 -v -parallel 2 -timeout 20m -run TestScenariosApart ./scenarios | grep -vE '^ *(=== |--- PASS)'
 
 .PHONY: bench
 bench: build ## Throughput, latency, memory and size, as ratios to a baseline in the same run

@@ -171,8 +171,8 @@ func TestASequencerOlderThanTheKnowledgeBaseSkipsNothing(t *testing.T) {
 	}
 	m.Up()
 	sendVersion(6)
-	log, err := os.ReadFile(filepath.Join(m.Dir, "log"))
-	if err != nil || !strings.Contains(string(log), "sequencer.db is older than knowledge.db") {
+	log, err := m.Log()
+	if err != nil || !strings.Contains(log, "sequencer.db is older than knowledge.db") {
 		t.Errorf("the log does not say that the files do not belong together: %v", err)
 	}
 }

@@ -30,7 +30,7 @@ func startNumbered(t *testing.T) operator {
     rate: {per_second: -1}
 `, name, mesh.Secret, ordering)
 	}
-	return operator{mesh.Start(t, sources.String()), t}
+	return operator{start(t, sources.String()), t}
 }
 
 // sends delivers a change and returns its event; empty: the answer was that it is a duplicate.

@@ -26,6 +26,15 @@ import (
 // Secret is the secret of the source "docs".
 const Secret = "e2e-secret"
 
+// Docs is the source "docs" as it stands in a configuration.
+const Docs = `  - name: docs
+    preset: generic-hmac
+    settings: {ordering: monotonic}
+    secrets: [{value: ` + Secret + `}]
+    content: {inline: content, title: title}
+    rate: {per_second: -1}
+`
+
 // build puts the program where the next run puts its own: nothing piles up. Test packages that run at the same time build the
 // same program, and go build replaces a file as a whole.
 var build = sync.OnceValues(func() (string, error) {
@@ -58,8 +67,22 @@ type Mesh struct {
 	HTTP string
 	// Admin is the base URL of the admin server.
 	Admin string
+	// Apart, if not nil, runs the mesh in another way than as one `hookmesh up`.
+	Apart Processes
 	cmd   *exec.Cmd
 	log   *os.File
+}
+
+// Processes are a mesh whose services run apart.
+type Processes interface {
+	// Up starts all of them and waits until they are ready.
+	Up() error
+	// Kill ends all of them at once.
+	Kill()
+	// Logs are what each of them logged.
+	Logs() ([]string, error)
+	// Admins are the base URLs of their admin servers.
+	Admins() []string
 }
 
 // Start starts a mesh whose data is in a directory of its own.
@@ -72,13 +95,7 @@ grpc: {listen: ""}
 admin: {listen: "%s"}
 data_dir: %q
 sources:
-  - name: docs
-    preset: generic-hmac
-    settings: {ordering: monotonic}
-    secrets: [{value: %s}]
-    content: {inline: content, title: title}
-    rate: {per_second: -1}
-%s`, strings.TrimPrefix(m.HTTP, "http://"), strings.TrimPrefix(m.Admin, "http://"), filepath.Join(m.Dir, "data"), Secret, extra)
+%s%s`, strings.TrimPrefix(m.HTTP, "http://"), strings.TrimPrefix(m.Admin, "http://"), filepath.Join(m.Dir, "data"), Docs, extra)
 	if err := os.WriteFile(filepath.Join(m.Dir, "config.yaml"), []byte(cfg), 0o600); err != nil {
 		tb.Fatal(err)
 	}
@@ -99,6 +116,12 @@ func freePort(tb testing.TB) string {
 // Up starts the process and waits until it is ready.
 func (m *Mesh) Up() {
 	m.TB.Helper()
+	if m.Apart != nil {
+		if err := m.Apart.Up(); err != nil {
+			m.TB.Fatal(err)
+		}
+		return
+	}
 	log, err := os.OpenFile(filepath.Join(m.Dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		m.TB.Fatal(err)
@@ -120,6 +143,9 @@ func (m *Mesh) Up() {
 
 // Kill ends the process at once, as a power cut would end it but for the disk.
 func (m *Mesh) Kill() {
+	if m.Apart != nil {
+		m.Apart.Kill()
+	}
 	if m.cmd == nil {
 		return
 	}
@@ -139,8 +165,43 @@ func (m *Mesh) Until(patience time.Duration, what string, check func() error) {
 		}
 		<-time.After(50 * time.Millisecond)
 	}
-	raw, _ := os.ReadFile(filepath.Join(m.Dir, "log"))
-	m.TB.Fatalf("%s: not within %s: %v\nthe end of its log:\n%s", what, patience, err, raw[max(0, len(raw)-4000):])
+	logs, _ := m.logs()
+	for i, log := range logs {
+		logs[i] = log[max(0, len(log)-4000/len(logs)):]
+	}
+	m.TB.Fatalf("%s: not within %s: %v\nthe end of its log:\n%s", what, patience, err, strings.Join(logs, "\n\n"))
+}
+
+// Log is everything that the program logged.
+func (m *Mesh) Log() (string, error) {
+	logs, err := m.logs()
+	return strings.Join(logs, "\n"), err
+}
+
+func (m *Mesh) logs() ([]string, error) {
+	if m.Apart != nil {
+		return m.Apart.Logs()
+	}
+	raw, err := os.ReadFile(filepath.Join(m.Dir, "log"))
+	return []string{string(raw)}, err
+}
+
+// Traces asks every process for a trace, and returns what each of them keeps of it.
+func (m *Mesh) Traces(id string) (kept [][]byte, err error) {
+	admins := []string{m.Admin}
+	if m.Apart != nil {
+		admins = m.Apart.Admins()
+	}
+	for _, admin := range admins {
+		status, raw, err := m.Get(admin + "/debug/traces/" + id)
+		if err != nil {
+			return nil, err
+		}
+		if status == http.StatusOK {
+			kept = append(kept, raw)
+		}
+	}
+	return kept, nil
 }
 
 // Get asks for a URL.

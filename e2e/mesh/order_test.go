@@ -8,8 +8,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/hookmesh/hookmesh/e2e/mesh"
 )
 
 // step is one change of a history, as the source tells it.
@@ -59,7 +57,7 @@ func history(rng *rand.Rand, n int) ([]step, map[string]int64) {
 // The histories of the simulation against the built program: delivered out of order and twice, while the process is killed
 // again and again. In the end the knowledge base is what the source holds.
 func TestAnyHistoryConvergesWhileTheProcessIsKilled(t *testing.T) {
-	m := mesh.Start(t, "")
+	m := start(t, "")
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))

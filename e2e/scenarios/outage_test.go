@@ -6,17 +6,24 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kfake"
 	_ "modernc.org/sqlite" // to lock the program's databases from outside
+
+	"github.com/hookmesh/hookmesh/e2e/mesh"
 )
 
 // broker is a Kafka outside of the program, which can be away and come back with its data.
@@ -57,11 +64,21 @@ func (b *broker) down() {
 	}
 }
 
-// lockStores takes the write lock of databases, so that nothing can be written to them, until the returned function is called.
-func (w *world) lockStores(names ...string) (unlock func()) {
+// oneProcess is `hookmesh up`, and what can befall it.
+type oneProcess struct {
+	*world
+	grpc   string
+	broker *broker
+}
+
+func (w *oneProcess) brokerDown() { w.broker.down() }
+func (w *oneProcess) brokerUp()   { w.broker.up() }
+
+// withoutStores takes the write lock of the databases, so that nothing can be written to them.
+func (w *oneProcess) withoutStores() (end func()) {
 	w.Helper()
 	var ends []func()
-	for _, name := range names {
+	for _, name := range []string{"dedupe.db", "sequencer.db", "knowledge.db", "reconciler.db"} {
 		db, err := sql.Open("sqlite", "file:"+filepath.Join(w.mesh.Dir, "data", name)+"?_pragma=busy_timeout(5000)&_txlock=immediate")
 		if err != nil {
 			w.Fatal(err)
@@ -77,6 +94,50 @@ func (w *world) lockStores(names ...string) (unlock func()) {
 			end()
 		}
 	}
+}
+
+// replica starts a second gateway that uses the services of the first process.
+func (w *oneProcess) replica() (base string, kill func()) {
+	w.Helper()
+	dir, listen := w.TempDir(), freePort(w)
+	raw, err := os.ReadFile(filepath.Join(w.mesh.Dir, "config.yaml"))
+	if err != nil {
+		w.Fatal(err)
+	}
+	admin := freePort(w)
+	cfg := strings.NewReplacer(strings.TrimPrefix(w.mesh.HTTP, "http://"), listen, w.grpc, "127.0.0.1:0", strings.TrimPrefix(w.mesh.Admin, "http://"), admin,
+		filepath.Join(w.mesh.Dir, "data"), filepath.Join(dir, "data")).Replace(string(raw))
+	cfg += "services: {"
+	for _, name := range []string{"verifier", "dedupe", "sequencer", "embedder", "reconciler"} {
+		cfg += fmt.Sprintf("%s: %q, ", name, w.grpc)
+	}
+	cfg = strings.TrimSuffix(cfg, ", ") + "}\n"
+	if err := os.WriteFile(filepath.Join(dir, "config.yaml"), []byte(cfg), 0o600); err != nil {
+		w.Fatal(err)
+	}
+	log, err := os.Create(filepath.Join(dir, "log"))
+	if err != nil {
+		w.Fatal(err)
+	}
+	cmd := exec.CommandContext(context.Background(), mesh.Binary(w), "serve", "gateway", "--config", filepath.Join(dir, "config.yaml"))
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		w.Fatal(err)
+	}
+	var once sync.Once
+	kill = func() {
+		once.Do(func() { _ = cmd.Process.Kill(); _ = cmd.Wait(); _ = log.Close() })
+	}
+	w.Cleanup(kill)
+	w.mesh.Until(20*time.Second, "the replica is ready", func() error {
+		status, _, err := w.mesh.Get("http://" + admin + "/readyz")
+		if err == nil && status != http.StatusOK {
+			raw, _ := os.ReadFile(filepath.Join(dir, "log"))
+			err = fmt.Errorf("readyz answers %d: %s", status, raw[max(0, len(raw)-500):])
+		}
+		return err
+	})
+	return "http://" + listen, kill
 }
 
 // proxy stands between the wiki and gateways: it goes round them, and may keep their answers to itself.

@@ -48,35 +48,41 @@ type setup struct {
 	model bool
 	// broker: the log is a broker outside of the process, so that it can be away.
 	broker bool
+	// wait is what ${WAIT} stands for in keys of the wiki and, from now on, ${END} in the secrets.
+	wait time.Duration
+}
+
+// trouble is made where the program runs.
+type trouble interface {
+	// brokerDown and brokerUp take Kafka away and bring it back.
+	brokerDown()
+	brokerUp()
+	// withoutStores takes the stores of all consumers and of the reconciler away, until the returned function is called.
+	withoutStores() (end func())
+	// replica is a second gateway, which can be killed.
+	replica() (base string, kill func())
 }
 
 // world is one scenario's world: the program, the wiki, and what is between them.
 type world struct {
 	testing.TB
-	mesh   *mesh.Mesh
-	wiki   *wiki
-	model  *model
-	broker *broker
-	grpc   string
-	// rotationEnd is what ${ROTATION_END} stands for in a scenario's secrets.
-	rotationEnd time.Time
+	trouble
+	mesh  *mesh.Mesh
+	wiki  *wiki
+	model *model
+	// wait and end are what ${WAIT} and ${END} stand for.
+	wait time.Duration
+	end  time.Time
 }
 
-func newWorld(t *testing.T, s setup) *world {
-	w := &world{TB: t, wiki: newWiki(t), grpc: freePort(t), rotationEnd: time.Now().Add(6 * time.Second)}
-	s.secrets = strings.ReplaceAll(s.secrets, "${ROTATION_END}", w.rotationEnd.UTC().Format(time.RFC3339Nano))
-	w.mesh = &mesh.Mesh{TB: t, Dir: t.TempDir(), HTTP: "http://" + freePort(t), Admin: "http://" + freePort(t)}
-	top := append([]string{
-		fmt.Sprintf("http: {listen: %q}", strings.TrimPrefix(w.mesh.HTTP, "http://")), fmt.Sprintf("grpc: {listen: %q}", w.grpc),
-		fmt.Sprintf("admin: {listen: %q}", strings.TrimPrefix(w.mesh.Admin, "http://")), fmt.Sprintf("data_dir: %q", filepath.Join(w.mesh.Dir, "data")),
-	}, s.top...)
+// draw makes a world without its program, and says what that is to be told: settings of the file, and its sources as a list.
+func draw(t testing.TB, s setup) (w *world, top, sources string) {
+	w = &world{TB: t, wiki: newWiki(t), wait: s.wait, end: time.Now().Add(s.wait)}
+	s.secrets = strings.ReplaceAll(s.secrets, "${END}", w.end.UTC().Format(time.RFC3339Nano))
+	lines := slices.Clone(s.top)
 	if s.model {
 		w.model = newModel(t)
-		top = append(top, fmt.Sprintf("embedding: {provider: openai, base_url: %q, model: simulated}", w.model.url))
-	}
-	if s.broker {
-		w.broker = newBroker(t)
-		top = append(top, fmt.Sprintf("kafka: {brokers: [%q], partitions: 4, replication_factor: 1}", w.broker.addr))
+		lines = append(lines, fmt.Sprintf("embedding: {provider: openai, base_url: %q, model: simulated}", w.model.url))
 	}
 	wiki := append([]string{"name: wiki", "preset: standard-webhooks", fmt.Sprintf("secrets: [{value: %q}]", secret), "retry: {first: 200ms, longest: 1s}",
 		fmt.Sprintf(`content: {fetch: "%s/pages/{document_id}", body: body, title: title, version: version}`, w.wiki.url)}, s.wiki...)
@@ -92,7 +98,22 @@ func newWorld(t *testing.T, s setup) *world {
 		s.secrets = fmt.Sprintf("[{value: %q}]", mesh.Secret)
 	}
 	docs = append(docs, "secrets: "+s.secrets)
-	cfg := strings.Join(top, "\n") + "\nsources:\n  - " + strings.Join(wiki, "\n    ") + "\n  - " + strings.Join(docs, "\n    ") + "\n"
+	return w, strings.Join(lines, "\n"), "  - " + strings.ReplaceAll(strings.Join(wiki, "\n    "), "${WAIT}", s.wait.String()) + "\n  - " + strings.Join(docs, "\n    ") + "\n"
+}
+
+// newWorld makes one around `hookmesh up`.
+func newWorld(t testing.TB, s setup) *world {
+	w, top, sources := draw(t, s)
+	one := &oneProcess{world: w, grpc: freePort(t)}
+	w.trouble = one
+	w.mesh = &mesh.Mesh{TB: t, Dir: t.TempDir(), HTTP: "http://" + freePort(t), Admin: "http://" + freePort(t)}
+	cfg := fmt.Sprintf("http: {listen: %q}\ngrpc: {listen: %q}\nadmin: {listen: %q}\ndata_dir: %q\n", strings.TrimPrefix(w.mesh.HTTP, "http://"), one.grpc,
+		strings.TrimPrefix(w.mesh.Admin, "http://"), filepath.Join(w.mesh.Dir, "data"))
+	if s.broker {
+		one.broker = newBroker(t)
+		cfg += fmt.Sprintf("kafka: {brokers: [%q], partitions: 4, replication_factor: 1}\n", one.broker.addr)
+	}
+	cfg += top + "\nsources:\n" + sources
 	if err := os.WriteFile(filepath.Join(w.mesh.Dir, "config.yaml"), []byte(cfg), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -352,50 +373,6 @@ func (w *world) cli(args ...string) string {
 		w.Fatalf("hookmesh %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
 	return string(out)
-}
-
-// replica starts a second gateway that uses the services of the first process.
-func (w *world) replica() (base string, kill func()) {
-	w.Helper()
-	dir, listen := w.TempDir(), freePort(w)
-	raw, err := os.ReadFile(filepath.Join(w.mesh.Dir, "config.yaml"))
-	if err != nil {
-		w.Fatal(err)
-	}
-	admin := freePort(w)
-	cfg := strings.NewReplacer(strings.TrimPrefix(w.mesh.HTTP, "http://"), listen, w.grpc, "127.0.0.1:0", strings.TrimPrefix(w.mesh.Admin, "http://"), admin,
-		filepath.Join(w.mesh.Dir, "data"), filepath.Join(dir, "data")).Replace(string(raw))
-	cfg += "services: {"
-	for _, name := range []string{"verifier", "dedupe", "sequencer", "embedder", "reconciler"} {
-		cfg += fmt.Sprintf("%s: %q, ", name, w.grpc)
-	}
-	cfg = strings.TrimSuffix(cfg, ", ") + "}\n"
-	if err := os.WriteFile(filepath.Join(dir, "config.yaml"), []byte(cfg), 0o600); err != nil {
-		w.Fatal(err)
-	}
-	log, err := os.Create(filepath.Join(dir, "log"))
-	if err != nil {
-		w.Fatal(err)
-	}
-	cmd := exec.CommandContext(context.Background(), mesh.Binary(w), "serve", "gateway", "--config", filepath.Join(dir, "config.yaml"))
-	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
-		w.Fatal(err)
-	}
-	var once sync.Once
-	kill = func() {
-		once.Do(func() { _ = cmd.Process.Kill(); _ = cmd.Wait(); _ = log.Close() })
-	}
-	w.Cleanup(kill)
-	w.mesh.Until(20*time.Second, "the replica is ready", func() error {
-		status, _, err := w.mesh.Get("http://" + admin + "/readyz")
-		if err == nil && status != http.StatusOK {
-			raw, _ := os.ReadFile(filepath.Join(dir, "log"))
-			err = fmt.Errorf("readyz answers %d: %s", status, raw[max(0, len(raw)-500):])
-		}
-		return err
-	})
-	return "http://" + listen, kill
 }
 
 // revisions counts the documents of a source that were changed exactly so often, by what the knowledge base took in.

@@ -10,6 +10,10 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // Kafka is a cluster of Apache Kafka.
@@ -87,6 +91,41 @@ func (k *Kafka) link(dir string) error {
 
 // Await waits until a node listens.
 func (k *Kafka) Await(ctx context.Context, i int) error { return awaitPort(ctx, k.Nodes[i], k.own[i]) }
+
+// DeleteTopics deletes the topics of the mesh and what they hold.
+func (k *Kafka) DeleteTopics(ctx context.Context) error {
+	client, err := kgo.NewClient(kgo.SeedBrokers(k.Brokers...))
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	all, err := kmsg.NewPtrMetadataRequest().RequestWith(ctx, client)
+	if err != nil {
+		return fmt.Errorf("ask for the topics: %w", err)
+	}
+	req := kmsg.NewPtrDeleteTopicsRequest()
+	for _, topic := range all.Topics {
+		if topic.Topic == nil || !strings.HasPrefix(*topic.Topic, "hookmesh.") {
+			continue
+		}
+		one := kmsg.NewDeleteTopicsRequestTopic()
+		one.Topic = topic.Topic
+		req.Topics, req.TopicNames = append(req.Topics, one), append(req.TopicNames, *topic.Topic)
+	}
+	if len(req.Topics) == 0 {
+		return nil
+	}
+	res, err := req.RequestWith(ctx, client)
+	if err != nil {
+		return fmt.Errorf("delete the topics: %w", err)
+	}
+	for _, topic := range res.Topics {
+		if err := kerr.ErrorForCode(topic.ErrorCode); err != nil {
+			return fmt.Errorf("delete topic %s: %w", *topic.Topic, err)
+		}
+	}
+	return nil
+}
 
 // Kill ends all nodes at once.
 func (k *Kafka) Kill() {

@@ -41,8 +41,11 @@ func (l *Link) Cut() {
 	}
 }
 
-// Mend lets connections through again.
+// Mend lets connections through again; none needs no mending.
 func (l *Link) Mend() {
+	if l == nil {
+		return
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.cut = false

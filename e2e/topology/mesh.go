@@ -1,6 +1,7 @@
 package topology
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,6 +39,8 @@ type Options struct {
 	Env []string
 	// Config is added to every configuration file.
 	Config string
+	// Sources stand in the place of the source "docs": a list in YAML, each of its lines indented by two spaces at least.
+	Sources string
 	// Direct lets the processes talk to each other, to Kafka and to PostgreSQL without links, which cannot be cut then but cost nothing either.
 	Direct bool
 	// Standby adds a second PostgreSQL that follows the first, and lets every service know both.
@@ -69,6 +72,28 @@ type Mesh struct {
 
 // Start starts everything and waits until every process is ready. What was started is stopped again if something fails.
 func Start(ctx context.Context, opts Options) (_ *Mesh, err error) {
+	m, err := Prepare(ctx, opts)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			m.Kill()
+		}
+	}()
+	if err := m.serve(ctx); err != nil {
+		return nil, err
+	}
+	var gateways []string
+	for _, in := range m.Of("gateway") {
+		gateways = append(gateways, in.HTTP)
+	}
+	m.Edge, err = StartEdge(gateways)
+	return m, err
+}
+
+// Prepare starts Kafka and PostgreSQL only. Anew starts the rest, without a proxy.
+func Prepare(ctx context.Context, opts Options) (_ *Mesh, err error) {
 	opts.Brokers, opts.Partitions = max(1, opts.Brokers), orElse(opts.Partitions, 6)
 	m := &Mesh{Options: opts}
 	defer func() {
@@ -87,29 +112,54 @@ func Start(ctx context.Context, opts Options) (_ *Mesh, err error) {
 			return nil, err
 		}
 	}
-	if err := m.plan(); err != nil {
-		return nil, err
-	}
-	if err := m.applyTopics(ctx); err != nil {
-		return nil, err
-	}
-	if out, err := m.command(ctx, "migrate"); err != nil {
-		return nil, fmt.Errorf("migrate: %w\n%s", err, out)
-	}
+	return m, m.plan()
+}
+
+// serve starts the services over what they find, and waits until every process is ready.
+func (m *Mesh) serve(ctx context.Context) error {
 	for _, in := range m.Instances {
-		if err := in.Start(); err != nil {
-			return nil, err
+		if err := os.WriteFile(filepath.Join(m.Dir, in.Name+".yaml"), []byte(m.config(in)), 0o600); err != nil {
+			return err
 		}
 	}
-	if err := m.Ready(ctx); err != nil {
-		return nil, err
+	if err := m.applyTopics(ctx); err != nil {
+		return err
 	}
-	var gateways []string
-	for _, in := range m.Of("gateway") {
-		gateways = append(gateways, in.HTTP)
+	if out, err := m.command(ctx, "migrate"); err != nil {
+		return fmt.Errorf("migrate: %w\n%s", err, out)
 	}
-	m.Edge, err = StartEdge(gateways)
-	return m, err
+	return m.Up(ctx)
+}
+
+// Up starts the services, none of which runs, and waits until every process is ready.
+func (m *Mesh) Up(ctx context.Context) error {
+	for _, in := range m.Instances {
+		if err := in.Start(); err != nil {
+			return err
+		}
+	}
+	return m.Ready(ctx)
+}
+
+// Anew makes a new mesh with other settings and sources on the same Kafka and PostgreSQL: the services start over topics, a database and disks that
+// hold nothing.
+func (m *Mesh) Anew(ctx context.Context, config, sources string) error {
+	m.EndServices(syscall.SIGTERM, 10*time.Second) // in order, so that nobody waits for the members of their groups
+	for _, in := range m.Instances {
+		in.Link.Mend()
+		in.Database.Mend()
+		if err := errors.Join(os.RemoveAll(m.data(in)), os.RemoveAll(in.Log())); err != nil {
+			return err
+		}
+	}
+	if err := m.Kafka.DeleteTopics(ctx); err != nil {
+		return err
+	}
+	if err := m.Postgres.NewDatabase(ctx); err != nil {
+		return err
+	}
+	m.Config, m.Sources = config, sources
+	return m.serve(ctx)
 }
 
 func orElse(n, other int) int {
@@ -119,7 +169,7 @@ func orElse(n, other int) int {
 	return n
 }
 
-// plan gives every instance its ports, its link and its configuration file.
+// plan gives every instance its ports and its links.
 func (m *Mesh) plan() error {
 	for _, service := range Services() {
 		for i := range max(1, m.Replicas[service]) {
@@ -137,11 +187,6 @@ func (m *Mesh) plan() error {
 			}
 			in.Process = &Process{Name: name, Dir: m.Dir, Env: m.Env, Args: []string{m.Binary, "serve", service, "--config", filepath.Join(m.Dir, name+".yaml")}}
 			m.Instances = append(m.Instances, in)
-		}
-	}
-	for _, in := range m.Instances {
-		if err := os.WriteFile(filepath.Join(m.Dir, in.Name+".yaml"), []byte(m.config(in)), 0o600); err != nil {
-			return err
 		}
 	}
 	return nil
@@ -196,14 +241,20 @@ verifier: {keys: [{value: "%064d"}]}
 services:
 %s%s
 sources:
-  - name: docs
+%s`, in.HTTP, in.GRPC, in.Admin, m.data(in), m.dsn(in), strings.Join(m.Kafka.Brokers, `", "`), m.Partitions, min(3, m.Brokers), 7, services.String(), m.Config, cmp.Or(m.Sources, docs))
+}
+
+// docs is the source that a mesh has if it was not given others.
+const docs = `  - name: docs
     preset: generic-hmac
     settings: {ordering: monotonic}
-    secrets: [{value: %s}]
+    secrets: [{value: ` + Secret + `}]
     content: {inline: content, title: title}
     rate: {per_second: -1}
-`, in.HTTP, in.GRPC, in.Admin, filepath.Join(m.Dir, "data-"+in.Name), m.dsn(in), strings.Join(m.Kafka.Brokers, `", "`), m.Partitions, min(3, m.Brokers), 7, services.String(), m.Config, Secret)
-}
+`
+
+// data is an instance's own disk.
+func (m *Mesh) data(in *Instance) string { return filepath.Join(m.Dir, "data-"+in.Name) }
 
 // applyTopics creates the topics as an operator would. A young cluster may need a moment until it can.
 func (m *Mesh) applyTopics(ctx context.Context) error {
@@ -287,19 +338,25 @@ func (in *Instance) ready(ctx context.Context) error {
 
 // Stop ends everything in order and says how long each process took to drain.
 func (m *Mesh) Stop() map[string]time.Duration {
+	took := m.EndServices(syscall.SIGTERM, 30*time.Second)
+	m.Kill()
+	return took
+}
+
+// EndServices sends a signal that ends them to all services and waits until they have; those that do not are killed. It says how long each took.
+func (m *Mesh) EndServices(sig syscall.Signal, patience time.Duration) map[string]time.Duration {
 	took := map[string]time.Duration{}
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	for _, in := range m.Instances {
 		wg.Go(func() {
-			d := in.End(syscall.SIGTERM, 30*time.Second)
+			d := in.End(sig, patience)
 			mu.Lock()
 			took[in.Name] = d
 			mu.Unlock()
 		})
 	}
 	wg.Wait()
-	m.Kill()
 	return took
 }
 
@@ -308,8 +365,8 @@ func (m *Mesh) Kill() {
 	if m.Edge != nil {
 		m.Edge.Close()
 	}
+	m.EndServices(syscall.SIGKILL, 0)
 	for _, in := range m.Instances {
-		in.End(syscall.SIGKILL, time.Second)
 		in.Link.Close()
 		in.Database.Close()
 	}

@@ -23,6 +23,8 @@ type Postgres struct {
 	// Addr is where it listens.
 	Addr string
 	dir  string
+	// made counts the databases that were made beside the first.
+	made int
 }
 
 // StartPostgres starts a server whose log goes to dir (see scripts/postgres.sh). Its data lies elsewhere: root's temporary folders are out of
@@ -60,9 +62,27 @@ func startPostgres(ctx context.Context, dir, name, fill string, args ...string) 
 	return pg, errors.Join(pg.Start(), pg.Await(ctx))
 }
 
-// DSN is how to reach the server at an address: its own, or one that leads there.
+// DSN is how to reach the newest database at an address of the server: its own, or one that leads there.
 func (pg *Postgres) DSN(addr string) string {
-	return "postgres://hookmesh@" + addr + "/postgres?sslmode=disable"
+	name := "postgres"
+	if pg.made > 0 {
+		name = fmt.Sprint("mesh", pg.made)
+	}
+	return "postgres://hookmesh@" + addr + "/" + name + "?sslmode=disable"
+}
+
+// NewDatabase makes a database that holds nothing; DSN leads to it from now on.
+func (pg *Postgres) NewDatabase(ctx context.Context) error {
+	conn, err := pgx.Connect(ctx, pg.DSN(pg.Addr))
+	if err != nil {
+		return err
+	}
+	_, err = conn.Exec(ctx, fmt.Sprintf("CREATE DATABASE mesh%d TEMPLATE template0", pg.made+1))
+	if err = errors.Join(err, conn.Close(ctx)); err != nil {
+		return fmt.Errorf("create a database: %w", err)
+	}
+	pg.made++
+	return nil
 }
 
 // query asks for one value as text.
