@@ -1,13 +1,18 @@
 // Package simulation proves identity and order: it holds no code of the mesh, only tests that run the real verifier and the
-// real stages (dedupe, sequencer, embedder, and the mechanism that moves their records) over stores and a log in memory that follow the same contracts.
+// real stages (dedupe, sequencer, embedder, reconciler, and the mechanism that moves their records) over stores and a log in memory that follow the same contracts.
 //
 //   - world and model: a source with its true history, and what the knowledge base must be in the end, from that history alone.
 //   - verifier: the source's requests, signed as it signs, and the event that is made of each by a preset; it must say what truly
 //     happened. Forged, altered, unsigned and stale requests come among them, and none gets in. What the gateway does with a verdict
 //     is a model: it writes the event, and the event of each 202 must be there in the end.
+//   - source: the world as its API lists it, in pages that are read while it changes; it asks to be left alone, forgets its cursors, and
+//     answers late, also to those that have lost their lease. It sees to it that no cursor leaves behind what was not produced, and that
+//     no debt is paid before something was done for it.
+//   - reconcilers: two instances of the real reconciler that share two sources through leases, poll, sweep, fill and pay debts, its two
+//     stages, and an operator who calls its API: replays dead letters, and has the source polled, swept or read from its beginning.
 //   - TestAnyHistoryAndAnyDeliveryConverge: rapid draws a history and how it is delivered; what it finds is shrunk and kept.
 //   - TestSimulation: the whole pipeline with crashes between any two steps, zombies, failing stores and brokers, jumping
 //     clocks, in virtual time. One seed is one run, to the last step: `make sim SEED=…` repeats it.
 //
-// Of the reconciler the stage that notes debts is the real one; what pays them, polls, and replays dead letters is a model.
+// The line of TestAnyHistoryAndAnyDeliveryConverge has no reconciler: there, polls and the payment of debts are a model.
 package simulation

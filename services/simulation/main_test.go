@@ -22,7 +22,9 @@ func TestTheStoresInMemoryKeepWhatThoseOnDiskPromise(t *testing.T) {
 		embeddertest.Run(t, func(*testing.T) embeddertest.Fixture { return embeddertest.Fixture{Store: newEmbedderStore(nil)} })
 	})
 	t.Run("reconciler", func(t *testing.T) {
-		reconcilertest.Run(t, func(*testing.T) reconcilertest.Fixture { return reconcilertest.Fixture{Store: newReconcilerStore(nil)} })
+		reconcilertest.Run(t, func(*testing.T) reconcilertest.Fixture {
+			return reconcilertest.Fixture{Store: newReconcilerStore(nil, nil)}
+		})
 	})
 	t.Run("sequencer", func(t *testing.T) {
 		sequencertest.Run(t, func(*testing.T) sequencertest.Fixture { return sequencertest.Fixture{Store: newSequencerStore(nil)} })

@@ -96,15 +96,24 @@ func newMemory[T any](tx T, name string, h hooks, tables ...transactional) *memo
 }
 
 func (m *memory[T]) step(ctx context.Context, what string) error {
+	return m.as(ctx, m.name, what)
+}
+
+func (m *memory[T]) as(ctx context.Context, name, what string) error {
 	if m.hooks == nil {
 		return nil
 	}
-	return m.hooks.step(ctx, m.name+" "+what)
+	return m.hooks.step(ctx, name+" "+what)
 }
 
 // transaction runs fn, and commits unless it fails or the process dies before.
 func (m *memory[T]) transaction(ctx context.Context, fn func() error) error {
-	if err := m.step(ctx, "begins"); err != nil { // before the lock, so that its order is the scheduler's
+	return m.act(ctx, m.name, fn)
+}
+
+// act is transaction under a name of its own.
+func (m *memory[T]) act(ctx context.Context, name string, fn func() error) error {
+	if err := m.as(ctx, name, "begins"); err != nil { // before the lock, so that its order is the scheduler's
 		return err
 	}
 	m.turn <- struct{}{}
@@ -114,7 +123,7 @@ func (m *memory[T]) transaction(ctx context.Context, fn func() error) error {
 		err = fn()
 	}
 	if err == nil {
-		err = m.step(ctx, "commits")
+		err = m.as(ctx, name, "commits")
 	}
 	if err == nil {
 		err = context.Cause(ctx)
@@ -129,7 +138,7 @@ func (m *memory[T]) transaction(ctx context.Context, fn func() error) error {
 	if err != nil {
 		return err
 	}
-	return m.step(ctx, "has committed")
+	return m.as(ctx, name, "has committed")
 }
 
 // read runs fn on what is committed.

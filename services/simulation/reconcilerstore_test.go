@@ -3,6 +3,7 @@ package simulation
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"math"
 	"slices"
 	"strings"
@@ -20,6 +21,8 @@ import (
 type reconcilerStore struct {
 	*memory[reconciler.Tx]
 	t *reconcilerTx
+	// source watches debts and cursors; nil: nobody does.
+	source *source
 }
 
 type reconcilerTx struct {
@@ -30,6 +33,7 @@ type reconcilerTx struct {
 	leases  *table[string, reconciler.Lease]
 	states  *table[stateKey, []byte]
 	count   int64
+	source  *source
 }
 
 // polled is how far a source was polled.
@@ -46,10 +50,25 @@ type owed struct {
 
 type stateKey struct{ kind, source string }
 
-func newReconcilerStore(h hooks) *reconcilerStore {
+func newReconcilerStore(h hooks, watch *source) *reconcilerStore {
 	t := &reconcilerTx{cursors: newTable[string, polled](), debts: newTable[documentID, owed](), paid: newTable[string, int64](),
-		letters: newTable[string, reconciler.DeadLetter](), leases: newTable[string, reconciler.Lease](), states: newTable[stateKey, []byte]()}
-	return &reconcilerStore{newMemory[reconciler.Tx](t, "reconciler", h, t.cursors, t.debts, t.paid, t.letters, t.leases, t.states), t}
+		letters: newTable[string, reconciler.DeadLetter](), leases: newTable[string, reconciler.Lease](), states: newTable[stateKey, []byte](), source: watch}
+	tables := []transactional{t.cursors, t.debts, t.paid, t.letters, t.leases, t.states}
+	if watch != nil {
+		tables = append(tables, watch)
+	}
+	return &reconcilerStore{newMemory[reconciler.Tx](t, "reconciler", h, tables...), t, watch}
+}
+
+// act is a transaction of the service's own. The goroutines of one process take their steps side by side, so that each says what it does.
+func (s *reconcilerStore) act(ctx context.Context, what string, fn func() error) error {
+	return s.memory.act(ctx, s.name+" "+what, fn)
+}
+
+// look reads. It is a step too, so that who has read goes on alone.
+func (s *reconcilerStore) look(ctx context.Context, what string, fn func()) error {
+	s.read(fn)
+	return s.step(ctx, "has read "+what)
 }
 
 // next counts for good: a number is not given twice, also not after a transaction that failed.
@@ -70,6 +89,8 @@ func (t *reconcilerTx) AddDebt(_ context.Context, d *eventv1.Debt) error {
 	default:
 		t.debts.put(k, owed{old.number, reconciler.Debt{Debt: old.Debt.Debt, Version: t.next()}})
 	}
+	now, _ := t.debts.get(k)
+	t.source.owes(d, now.Version)
 	return nil
 }
 
@@ -99,16 +120,17 @@ func (t *reconcilerTx) Expire(_ context.Context, before time.Time, limit int) er
 	return nil
 }
 
-func (s *reconcilerStore) Cursor(_ context.Context, source string) (cursor string, at time.Time, err error) {
-	s.read(func() {
+func (s *reconcilerStore) Cursor(ctx context.Context, source string) (cursor string, at time.Time, err error) {
+	err = s.look(ctx, "the cursor of "+source, func() {
 		p, _ := s.t.cursors.get(source)
 		cursor, at = p.cursor, p.at
 	})
-	return cursor, at, nil
+	return cursor, at, err
 }
 
 func (s *reconcilerStore) SetCursor(ctx context.Context, source, cursor string, at time.Time) error {
-	return s.transaction(ctx, func() error {
+	return s.act(ctx, "cursor of "+source, func() error {
+		s.source.moved(source, cursor)
 		if old, _ := s.t.cursors.get(source); old.at.After(at) { // the time of the last whole poll does not go back
 			at = old.at
 		}
@@ -117,8 +139,8 @@ func (s *reconcilerStore) SetCursor(ctx context.Context, source, cursor string, 
 	})
 }
 
-func (s *reconcilerStore) Debts(_ context.Context, source string, limit int) (out []reconciler.Debt, err error) {
-	s.read(func() {
+func (s *reconcilerStore) Debts(ctx context.Context, source string, limit int) (out []reconciler.Debt, err error) {
+	err = s.look(ctx, "the debts of "+source, func() {
 		var all []owed
 		for k, d := range s.t.debts.all() {
 			if k.source == source {
@@ -130,25 +152,26 @@ func (s *reconcilerStore) Debts(_ context.Context, source string, limit int) (ou
 			out = append(out, reconciler.Debt{Debt: proto.CloneOf(d.Debt.Debt), Version: d.Version})
 		}
 	})
-	return out, nil
+	return out, err
 }
 
-func (s *reconcilerStore) DebtSources(context.Context) (names []string, err error) {
-	s.read(func() {
+func (s *reconcilerStore) DebtSources(ctx context.Context) (names []string, err error) {
+	err = s.look(ctx, "who owes", func() {
 		for k := range s.t.debts.all() {
 			names = append(names, k.source)
 		}
 	})
 	slices.Sort(names)
-	return slices.Compact(names), nil
+	return slices.Compact(names), err
 }
 
 func (s *reconcilerStore) Pay(ctx context.Context, debts []reconciler.Debt) error {
-	return s.transaction(ctx, func() error {
+	return s.act(ctx, "payment", func() error {
 		for _, d := range debts {
 			k := documentID{d.GetSource(), d.GetDocumentId()}
 			if open, ok := s.t.debts.get(k); ok && open.Version == d.Version {
 				s.t.debts.del(k)
+				s.source.pays(d.Debt, d.Version)
 				n, _ := s.t.paid.get(k.source)
 				s.t.paid.put(k.source, n+1)
 			}
@@ -157,8 +180,8 @@ func (s *reconcilerStore) Pay(ctx context.Context, debts []reconciler.Debt) erro
 	})
 }
 
-func (s *reconcilerStore) CountDebts(_ context.Context, source string) (open, paid int64, err error) {
-	s.read(func() {
+func (s *reconcilerStore) CountDebts(ctx context.Context, source string) (open, paid int64, err error) {
+	err = s.look(ctx, "how much is owed by "+source, func() {
 		for k := range s.t.debts.all() {
 			if k.source == source {
 				open++
@@ -166,12 +189,12 @@ func (s *reconcilerStore) CountDebts(_ context.Context, source string) (open, pa
 		}
 		paid, _ = s.t.paid.get(source)
 	})
-	return open, paid, nil
+	return open, paid, err
 }
 
 // matching returns the letters that a filter selects, oldest first.
-func (s *reconcilerStore) matching(f reconciler.DeadFilter) (out []reconciler.DeadLetter) {
-	s.read(func() {
+func (s *reconcilerStore) matching(ctx context.Context, f reconciler.DeadFilter) (out []reconciler.DeadLetter, err error) {
+	err = s.look(ctx, "dead letters", func() {
 		for id, d := range s.t.letters.all() {
 			l, at := d.Letter, d.Letter.GetFailedAt().AsTime()
 			if (len(f.IDs) == 0 || slices.Contains(f.IDs, id)) && (f.Source == "" || l.GetSource() == f.Source) && (f.Document == "" || l.GetDocumentId() == f.Document) &&
@@ -182,39 +205,41 @@ func (s *reconcilerStore) matching(f reconciler.DeadFilter) (out []reconciler.De
 		}
 	})
 	slices.SortFunc(out, func(a, b reconciler.DeadLetter) int { return cmp.Compare(a.Number, b.Number) })
-	return out
+	return out, err
 }
 
 func cloneLetter(d reconciler.DeadLetter) reconciler.DeadLetter {
 	return reconciler.DeadLetter{Number: d.Number, Letter: proto.CloneOf(d.Letter), Status: proto.CloneOf(d.Status)}
 }
 
-func (s *reconcilerStore) DeadLetters(_ context.Context, f reconciler.DeadFilter, before int64, limit int) ([]reconciler.DeadLetter, error) {
+func (s *reconcilerStore) DeadLetters(ctx context.Context, f reconciler.DeadFilter, before int64, limit int) ([]reconciler.DeadLetter, error) {
 	if before == 0 {
 		before = math.MaxInt64
 	}
-	all := slices.DeleteFunc(s.matching(f), func(d reconciler.DeadLetter) bool { return d.Number >= before })
+	all, err := s.matching(ctx, f)
+	all = slices.DeleteFunc(all, func(d reconciler.DeadLetter) bool { return d.Number >= before })
 	slices.Reverse(all)
-	return all[:min(limit, len(all))], nil
+	return all[:min(limit, len(all))], err
 }
 
-func (s *reconcilerStore) OldestDeadLetters(_ context.Context, f reconciler.DeadFilter, after int64, limit int) ([]reconciler.DeadLetter, error) {
-	all := slices.DeleteFunc(s.matching(f), func(d reconciler.DeadLetter) bool { return d.Number <= after })
-	return all[:min(limit, len(all))], nil
+func (s *reconcilerStore) OldestDeadLetters(ctx context.Context, f reconciler.DeadFilter, after int64, limit int) ([]reconciler.DeadLetter, error) {
+	all, err := s.matching(ctx, f)
+	all = slices.DeleteFunc(all, func(d reconciler.DeadLetter) bool { return d.Number <= after })
+	return all[:min(limit, len(all))], err
 }
 
-func (s *reconcilerStore) DeadLetter(_ context.Context, id string) (d reconciler.DeadLetter, err error) {
-	err = reconciler.ErrNotFound
-	s.read(func() {
+func (s *reconcilerStore) DeadLetter(ctx context.Context, id string) (d reconciler.DeadLetter, err error) {
+	found := reconciler.ErrNotFound
+	err = s.look(ctx, "a dead letter", func() {
 		if kept, ok := s.t.letters.get(id); ok {
-			d, err = cloneLetter(kept), nil
+			d, found = cloneLetter(kept), nil
 		}
 	})
-	return d, err
+	return d, cmp.Or(err, found)
 }
 
 func (s *reconcilerStore) ResolveDeadLetter(ctx context.Context, number int64, state reconcilerv1.DeadLetterState, traceID string, now time.Time) (was bool, err error) {
-	err = s.transaction(ctx, func() error {
+	err = s.act(ctx, fmt.Sprint("letter ", number), func() error {
 		for id, d := range s.t.letters.all() {
 			if d.Number != number || d.Status.GetState() != reconcilerv1.DeadLetterState_DEAD_LETTER_STATE_OPEN {
 				continue
@@ -233,12 +258,13 @@ func (s *reconcilerStore) ResolveDeadLetter(ctx context.Context, number int64, s
 	return was && err == nil, err
 }
 
-func (s *reconcilerStore) CountDeadLetters(_ context.Context, f reconciler.DeadFilter) (int64, error) {
-	return int64(len(s.matching(f))), nil
+func (s *reconcilerStore) CountDeadLetters(ctx context.Context, f reconciler.DeadFilter) (int64, error) {
+	all, err := s.matching(ctx, f)
+	return int64(len(all)), err
 }
 
 func (s *reconcilerStore) AcquireLease(ctx context.Context, name, owner string, now, until time.Time) (got bool, err error) {
-	err = s.transaction(ctx, func() error {
+	err = s.act(ctx, "lease "+name, func() error {
 		held, ok := s.t.leases.get(name)
 		if got = !ok || held.Owner == owner || !held.Until.After(now); got {
 			s.t.leases.put(name, reconciler.Lease{Name: name, Owner: owner, Until: until})
@@ -249,7 +275,7 @@ func (s *reconcilerStore) AcquireLease(ctx context.Context, name, owner string, 
 }
 
 func (s *reconcilerStore) ReleaseLease(ctx context.Context, name, owner string) error {
-	return s.transaction(ctx, func() error {
+	return s.act(ctx, "end of lease "+name, func() error {
 		if held, ok := s.t.leases.get(name); ok && held.Owner == owner {
 			s.t.leases.del(name)
 		}
@@ -257,8 +283,8 @@ func (s *reconcilerStore) ReleaseLease(ctx context.Context, name, owner string) 
 	})
 }
 
-func (s *reconcilerStore) Leases(_ context.Context, now time.Time) (out []reconciler.Lease, err error) {
-	s.read(func() {
+func (s *reconcilerStore) Leases(ctx context.Context, now time.Time) (out []reconciler.Lease, err error) {
+	err = s.look(ctx, "the leases", func() {
 		for _, l := range s.t.leases.all() {
 			if l.Until.After(now) {
 				out = append(out, l)
@@ -266,19 +292,19 @@ func (s *reconcilerStore) Leases(_ context.Context, now time.Time) (out []reconc
 		}
 	})
 	slices.SortFunc(out, func(a, b reconciler.Lease) int { return strings.Compare(a.Name, b.Name) })
-	return out, nil
+	return out, err
 }
 
-func (s *reconcilerStore) State(_ context.Context, kind, source string) (state []byte, err error) {
-	s.read(func() {
+func (s *reconcilerStore) State(ctx context.Context, kind, source string) (state []byte, err error) {
+	err = s.look(ctx, "the "+kind+" of "+source, func() {
 		kept, _ := s.t.states.get(stateKey{kind, source})
 		state = slices.Clone(kept)
 	})
-	return state, nil
+	return state, err
 }
 
 func (s *reconcilerStore) SetState(ctx context.Context, kind, source string, state []byte) error {
-	return s.transaction(ctx, func() error {
+	return s.act(ctx, kind+" of "+source, func() error {
 		s.t.states.put(stateKey{kind, source}, slices.Clone(state))
 		return nil
 	})

@@ -45,7 +45,9 @@ type scheduler struct {
 type turn struct {
 	process *process
 	what    string
-	answer  chan error
+	// round is after which step it came.
+	round  int
+	answer chan error
 }
 
 func newScheduler(d dice) *scheduler { return &scheduler{dice: d, arrived: make(chan struct{}, 1)} }
@@ -56,8 +58,8 @@ func (s *scheduler) step(ctx context.Context, what string) error {
 	if !ok {
 		return nil // the test itself
 	}
-	t := &turn{p, what, make(chan error, 1)}
 	s.mu.Lock()
+	t := &turn{p, what, s.steps, make(chan error, 1)}
 	s.waiting = append(s.waiting, t)
 	s.mu.Unlock()
 	select {
@@ -93,7 +95,7 @@ func (s *scheduler) next() *turn {
 		return nil
 	}
 	slices.SortFunc(s.waiting, func(a, b *turn) int {
-		return cmp.Or(cmp.Compare(a.process.name, b.process.name), cmp.Compare(a.what, b.what))
+		return cmp.Or(cmp.Compare(a.process.name, b.process.name), cmp.Compare(a.what, b.what), cmp.Compare(a.round, b.round))
 	})
 	i := s.dice.IntN(len(s.waiting), "turn")
 	t := s.waiting[i]
@@ -103,7 +105,9 @@ func (s *scheduler) next() *turn {
 
 // judge says how a step ends. Nothing else runs meanwhile.
 func (s *scheduler) judge(t *turn) error {
+	s.mu.Lock()
 	s.steps++
+	s.mu.Unlock()
 	switch {
 	case t.process.dead:
 		return errCrashed

@@ -51,8 +51,10 @@ func TestSimulation(t *testing.T) {
 
 // One seed is one run, to the last step.
 func TestASeedIsOneRun(t *testing.T) {
+	walks := 0
 	for seed := uint64(1); seed <= 5; seed++ {
 		one, two := simulate(t, seed, false), simulate(t, seed, false)
+		walks += one.reconcilers.source.walks
 		if !slices.Equal(one.scheduler.log, two.scheduler.log) {
 			for i := range min(len(one.scheduler.log), len(two.scheduler.log)) {
 				if one.scheduler.log[i] != two.scheduler.log[i] {
@@ -61,6 +63,9 @@ func TestASeedIsOneRun(t *testing.T) {
 			}
 			t.Fatalf("seed %d: %d steps, then %d", seed, len(one.scheduler.log), len(two.scheduler.log))
 		}
+	}
+	if walks == 0 {
+		t.Error("in none of these seeds was the source polled")
 	}
 }
 
@@ -85,26 +90,26 @@ func simulate(t *testing.T, seed uint64, verbose bool) (s *simulation) {
 	return s
 }
 
-// simulation is the pipeline: gateway → dedupe → sequencer → embedder, and the reconciler that pays debts.
+// simulation is the pipeline: gateway → dedupe → sequencer → embedder, and the reconcilers.
 type simulation struct {
-	t         *testing.T
-	dice      seeded
-	world     *world
-	scheduler *scheduler
-	log       *memoryLog
-	dedupes   *dedupeStore
-	sequences *sequencerStore
-	knowledge *knowledge
-	slots     []*slot
-	clocks    [4]atomic.Int64 // how far each stage's clock is off, as a duration
-	instances int
-	wg        sync.WaitGroup
-	ctx       context.Context
-	poison    int
-	verifier  *verifier.Service
-	promised  []string // the events whose deliveries were answered 202
-	broken    []string // what the verifier or the gateway did wrong on the way
-	paid      int      // how many events paid debts
+	t           *testing.T
+	dice        seeded
+	world       *world
+	scheduler   *scheduler
+	log         *memoryLog
+	dedupes     *dedupeStore
+	sequences   *sequencerStore
+	knowledge   *knowledge
+	slots       []*slot
+	clocks      [5]atomic.Int64 // how far each stage's clock is off, as a duration
+	instances   int
+	wg          sync.WaitGroup
+	ctx         context.Context
+	poison      int
+	verifier    *verifier.Service
+	promised    []string // the events whose deliveries were answered 202
+	broken      []string // what the verifier or the gateway did wrong on the way
+	reconcilers *reconcilers
 }
 
 // slot is a partition of a stage. Usually one instance runs it; after a rebalance two may believe that they do.
@@ -142,8 +147,7 @@ func newSimulation(t *testing.T, seed uint64) *simulation {
 		return e
 	}
 	addStage(s, 2, "embedder", kafka.TopicChanged, s.knowledge.store.memory, newEmbedder())
-	addReconciler(s, kafka.TopicDebts)
-	addStage(s, 3, "operator", kafka.TopicDead, newMemory[struct{}](struct{}{}, "operator", s.scheduler), replayLetters{s})
+	s.reconcilers = addReconcilers(s, newEmbedder())
 	for i := range 2 { // each a process of its own, that begins anew after a crash
 		s.slots = append(s.slots, &slot{name: fmt.Sprint("worker-", i), stage: 2, run: func(ctx context.Context) error {
 			return errors.Join(newEmbedder().Run(ctx), context.Cause(ctx))
@@ -229,13 +233,9 @@ func (s *simulation) run() {
 	go func() { s.scheduler.run(stop); close(stopped) }()
 	time.Sleep(s.world.end().Sub(s.world.start) + 3*time.Minute)
 	s.scheduler.setCalm()
-	time.Sleep(10 * time.Minute)
-	if s.world.needsPoll() {
-		n := 0
-		found := s.world.poll(time.Now(), func() string { n++; return fmt.Sprint("last-poll-", n) })
-		s.log.write(outputs(s.t, found...))
-	}
-	time.Sleep(10 * time.Minute)
+	time.Sleep(9 * time.Minute)
+	s.reconcilers.pollLast()
+	time.Sleep(6 * time.Minute)
 	cancel()
 	s.wg.Wait()
 	close(stop)
@@ -299,36 +299,7 @@ func (s *simulation) deliver() {
 			}, chance(d, 2, "spool"))
 		}
 	}
-	if w.fetch {
-		for n := range d.IntN(3, "polls") {
-			name := fmt.Sprint("poll-", n)
-			request(name, w.start.Add(time.Duration(d.IntN(int(w.end().Sub(w.start)/time.Millisecond)+60_000, "poll at"))*time.Millisecond), func(try int) []*eventv1.Event {
-				i := 0
-				return w.poll(time.Now(), func() string { i++; return fmt.Sprintf("%s-%d-%d", name, try, i) })
-			}, chance(d, 2, "same"))
-		}
-	}
-}
-
-// replayLetters is an operator, who replays what the embedder gave up as the reconciler does it.
-type replayLetters struct{ *simulation }
-
-func (r replayLetters) Handle(_ context.Context, _ struct{}, b stage.Batch) (res stage.Result, err error) {
-	for _, rec := range b.Records {
-		d := &eventv1.DeadLetter{}
-		if err := proto.Unmarshal(rec.Value, d); err != nil {
-			return res, err
-		}
-		if d.GetChange() == nil {
-			continue
-		}
-		out, err := events.Output(kafka.TopicChanged, d.GetSource(), d.GetDocumentId(), d.GetChange())
-		if err != nil {
-			return res, err
-		}
-		res.Outputs = append(res.Outputs, out)
-	}
-	return res, nil
+	s.reconcilers.incur()
 }
 
 // unaccounted lists what nobody can say the fate of.
@@ -340,6 +311,7 @@ func (s *simulation) unaccounted() []string {
 		}
 	}
 	bad := append(s.unkept(accepted), unaccounted(accepted, s.dedupes, s.sequences, s.knowledge)...)
+	bad = append(bad, s.reconcilers.unpaid()...)
 	letters := map[string]bool{}
 	for _, rec := range s.log.all(kafka.TopicDead) {
 		d := &eventv1.DeadLetter{}
