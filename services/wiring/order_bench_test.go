@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/pprof"
 	"slices"
 	"strconv"
 	"sync"
@@ -205,6 +206,28 @@ func processor() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
+// profile writes a processor profile of what is measured alone into the folder that HOOKMESH_BENCH_PROFILE names.
+func profile(b *testing.B, known int) (end func()) {
+	b.Helper()
+	dir := os.Getenv("HOOKMESH_BENCH_PROFILE")
+	if dir == "" {
+		return func() {}
+	}
+	f, err := os.Create(filepath.Join(dir, fmt.Sprintf("order-%d.pprof", known)))
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		b.Fatal(err)
+	}
+	return func() {
+		pprof.StopCPUProfile()
+		if err := f.Close(); err != nil {
+			b.Error(err)
+		}
+	}
+}
+
 // BenchmarkOrder moves a backlog through dedupe and sequencer, broker and stores in the same process: events per second, the
 // processor time of everything together per event, and the heap, by how much is known beforehand.
 func BenchmarkOrder(b *testing.B) {
@@ -223,9 +246,11 @@ func BenchmarkOrder(b *testing.B) {
 				}
 				stop := o.run(b)
 				o.reach(b, warm)
+				endProfile := profile(b, n)
 				from, began, used := o.passed.Load(), time.Now(), processor()
 				o.reach(b, warm+load)
 				took, cpu, moved := time.Since(began), processor()-used, float64(o.passed.Load()-from)
+				endProfile()
 				stop()
 				var m runtime.MemStats
 				runtime.ReadMemStats(&m)

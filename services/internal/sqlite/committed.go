@@ -31,6 +31,11 @@ func (c *Committed) EachIn(ctx context.Context, query string, keys []any, scan f
 	return eachIn(ctx, c, query, keys, scan)
 }
 
+// VisitIn implements Queryer.
+func (c *Committed) VisitIn(ctx context.Context, query string, keys []any, visit func(id int64, data []byte) error) error {
+	return visitIn(ctx, c, query, keys, visit)
+}
+
 func (c *Committed) statement(ctx context.Context, query string) (*sql.Stmt, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -71,6 +71,8 @@ type Table struct {
 	mu      sync.RWMutex
 	mem     map[string]Entry
 	memSize int
+	// logSize is how many bytes are in the log.
+	logSize int
 	// runs are in the order of their age, the youngest first.
 	runs []*run
 	// last is the newest row of the log that mem or a run has; version counts the changes of the runs.
@@ -118,7 +120,7 @@ func statementsOf(name string) statements {
 		dropRun:   of(`DELETE FROM NAME_runs WHERE id = ?`),
 		addPage:   of(`INSERT INTO NAME_pages (id, data)`),
 		pages:     of(`SELECT id, data FROM NAME_pages WHERE id BETWEEN ? AND ? ORDER BY id`),
-		pagesIn:   of(`SELECT id, data FROM NAME_pages WHERE id IN %s`),
+		pagesIn:   of(`SELECT count(visit(?, id, data)) FROM NAME_pages WHERE id IN %s`),
 		dropPages: of(`DELETE FROM NAME_pages WHERE id IN (SELECT id FROM NAME_pages WHERE id BETWEEN ? AND ? LIMIT ?)`),
 	}
 }
@@ -202,12 +204,14 @@ func (t *Table) refresh(ctx context.Context, tx *sqlite.Tx) (next int64, err err
 		from = 0
 	}
 	var added []Entry
+	logged := 0
 	err = tx.Each(ctx, func(rows *sql.Rows) error {
 		var seq int64
 		var batch []byte
 		if err := rows.Scan(&seq, &batch); err != nil {
 			return err
 		}
+		logged += len(batch)
 		for len(batch) > 0 {
 			e, rest, err := readEntry(batch)
 			if err != nil {
@@ -223,9 +227,10 @@ func (t *Table) refresh(ctx context.Context, tx *sqlite.Tx) (next int64, err err
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if stale || !same {
-		t.mem, t.memSize, t.runs = map[string]Entry{}, 0, runs
+		t.mem, t.memSize, t.logSize, t.runs = map[string]Entry{}, 0, 0, runs
 	}
 	t.add(added)
+	t.logSize += logged
 	t.last, t.version, t.stale = last, version, false
 	return next, nil
 }

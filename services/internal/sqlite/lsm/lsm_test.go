@@ -28,7 +28,7 @@ type process struct {
 
 func open(t testing.TB, path string, opts lsm.Options) *process {
 	t.Helper()
-	db, err := sqlite.Open(context.Background(), path, sqlite.Options{Migrations: []string{lsm.Schema("t")}})
+	db, err := sqlite.Open(context.Background(), path, sqlite.Options{Migrations: []string{lsm.Schema("t")}, Map: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -277,6 +277,38 @@ func TestWhatExpiresAndIsDeletedLeavesTheFile(t *testing.T) {
 	}
 }
 
+// TestRowsThatAreReplacedOverAndOverDoNotPileUp changes the same few rows, which never fill the memory.
+func TestRowsThatAreReplacedOverAndOverDoNotPileUp(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "t.db")
+	opts := lsm.Options{Memory: 20_000, Fanout: 4}
+	p := open(t, path, opts)
+	logged := func() (bytes int) {
+		if err := p.db.Read.QueryRow(`SELECT coalesce(sum(length(entries)), 0) FROM t_log`).Scan(&bytes); err != nil {
+			t.Fatal(err)
+		}
+		return bytes
+	}
+	for round := range 500 {
+		entries := make([]lsm.Entry, 10)
+		for i := range entries {
+			entries[i] = lsm.Entry{Key: key(i), Value: fmt.Appendf(nil, "%200d", round)}
+		}
+		p.put(t, 0, entries...)
+		if n := logged(); n > 2*opts.Memory {
+			t.Fatalf("%d bytes in the log after %d transactions", n, round)
+		}
+		if round%100 == 99 { // what was in the log counts after a restart as well
+			p.close(t)
+			p = open(t, path, opts)
+		}
+	}
+	defer p.close(t)
+	found, err := p.table.Get(t.Context(), []string{key(0), key(9)})
+	if err != nil || len(found) != 2 || strings.TrimSpace(string(found[key(9)].Value)) != "499" {
+		t.Errorf("%v, %v", found, err)
+	}
+}
+
 func TestLargeEntriesAndOddKeys(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "t.db")
 	p := open(t, path, tiny)
@@ -300,7 +332,6 @@ func TestLargeEntriesAndOddKeys(t *testing.T) {
 	p.close(t)
 }
 
-// BenchmarkPut puts rows with random keys beside as many as are known: the costs per row should not differ.
 func TestFiltersOfOlderVersionsAreMadeAnew(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "t.db")
 	p := open(t, path, tiny)
@@ -332,44 +363,5 @@ func TestFiltersOfOlderVersionsAreMadeAnew(t *testing.T) {
 	left := 0
 	if err := p.db.Write.QueryRowContext(t.Context(), "SELECT count(*) FROM t_runs WHERE filter = zeroblob(24)").Scan(&left); err != nil || left != 0 {
 		t.Fatalf("%d filters of an older version are left (%v)", left, err)
-	}
-}
-
-func BenchmarkPut(b *testing.B) {
-	for _, known := range []int{10_000, 100_000, 1_000_000} {
-		b.Run(fmt.Sprintf("known=%d", known), func(b *testing.B) {
-			p := open(b, filepath.Join(b.TempDir(), "t.db"), lsm.Options{})
-			defer p.close(b)
-			const batch = 2000
-			fill := func() {
-				entries := make([]lsm.Entry, batch)
-				keys := make([]string, batch)
-				for i := range entries {
-					keys[i] = fmt.Sprintf("source/page-%d", rand.IntN(known))
-				}
-				slices.Sort(keys)
-				keys = slices.Compact(keys)
-				for i, k := range keys {
-					entries[i] = lsm.Entry{Key: k, Value: make([]byte, 60)}
-				}
-				err := p.tx(func(ctx context.Context, v *lsm.View) error {
-					if _, err := v.Get(ctx, keys); err != nil {
-						return err
-					}
-					return v.Put(ctx, entries[:len(keys)], 0)
-				})
-				if err != nil {
-					b.Fatal(err)
-				}
-			}
-			for n := 0; n < known; n += batch {
-				fill()
-			}
-			b.ResetTimer()
-			for b.Loop() {
-				fill()
-			}
-			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*batch), "ns/row")
-		})
 	}
 }

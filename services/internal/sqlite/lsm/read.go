@@ -127,12 +127,7 @@ func (t *Table) lookIntoPages(ctx context.Context, q sqlite.Queryer, placed []se
 		}
 	}
 	read := 0
-	err := q.EachIn(ctx, t.sql.pagesIn, ids, func(rows *sql.Rows) error {
-		var id int64
-		var data sql.RawBytes
-		if err := rows.Scan(&id, &data); err != nil {
-			return err
-		}
+	err := q.VisitIn(ctx, t.sql.pagesIn, ids, func(id int64, data []byte) error {
 		read++
 		from, _ := slices.BinarySearchFunc(placed, id, func(s search, id int64) int { return cmp.Compare(s.page, id) })
 		for _, s := range placed[from:] {
@@ -236,7 +231,7 @@ func (t *Table) scan(ctx context.Context, q sqlite.Queryer, runs []*run, young m
 }
 
 // readAhead is how many pages a cursor reads at once.
-const readAhead = 16
+const readAhead = 32
 
 // cursor walks along a run.
 type cursor struct {

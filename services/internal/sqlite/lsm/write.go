@@ -10,9 +10,10 @@ import (
 )
 
 const (
-	// pageBytes is how much of a page's entries fit into one page of the database, together with its own bookkeeping
-	// (https://www.sqlite.org/fileformat2.html#b_tree_pages: a larger row spills into a second page).
-	pageBytes = 4000
+	// pageBytes is how much of a page's entries lets two pages fit into one page of the database, together with its own bookkeeping
+	// (https://www.sqlite.org/fileformat2.html#b_tree_pages). Whoever looks for a row copies all of a page and walks through half of it, so
+	// smaller ones are read faster; but the key at the beginning of each is in memory. Older versions filled a page of the database with one.
+	pageBytes = 2020
 )
 
 // View is a table within a transaction: it sees its own writes. Not for several goroutines.
@@ -24,6 +25,8 @@ type View struct {
 	runs                []*run
 	last, version, next int64
 	flushed             bool
+	// logged is how many bytes this transaction wrote into the log.
+	logged int
 	// worked says that merges went on, whose state in memory a rollback makes wrong.
 	worked bool
 }
@@ -50,8 +53,9 @@ func (v *View) over(committed bool) {
 		return
 	}
 	if v.flushed {
-		v.t.mem, v.t.memSize = map[string]Entry{}, 0
+		v.t.mem, v.t.memSize, v.t.logSize = map[string]Entry{}, 0, 0
 	}
+	v.t.logSize += v.logged
 	v.t.add(slices.Collect(maps.Values(v.own)))
 	v.t.runs, v.t.last, v.t.version = v.runs, v.last, v.version
 }
@@ -89,7 +93,8 @@ func (v *View) Put(ctx context.Context, entries []Entry, now int64) error {
 	if len(entries) == 0 {
 		return nil
 	}
-	if v.t.memSize >= v.t.opts.Memory && !v.flushed {
+	// Rows that are replaced over and over fill the log, not the memory.
+	if max(v.t.memSize, v.t.logSize) >= v.t.opts.Memory && !v.flushed {
 		if err := v.flush(ctx); err != nil {
 			return fmt.Errorf("write a run: %w", err)
 		}
@@ -107,6 +112,7 @@ func (v *View) Put(ctx context.Context, entries []Entry, now int64) error {
 	if _, err := v.tx.Exec(ctx, v.t.sql.addLog, v.last, batch); err != nil {
 		return fmt.Errorf("write the log: %w", err)
 	}
+	v.logged += len(batch)
 	if err := v.work(ctx, len(entries), now); err != nil {
 		return err
 	}
@@ -190,7 +196,7 @@ func (w *writer) turn(ctx context.Context, tx *sqlite.Tx) error {
 	w.full = append(w.full, w.run.page(len(w.run.fences.ends)), slices.Clone(w.page))
 	w.run.fences.add(w.first)
 	w.page = w.page[:0]
-	if len(w.full) < 2*64 {
+	if len(w.full) < 2*256 {
 		return nil
 	}
 	return w.save(ctx, tx)
