@@ -94,6 +94,10 @@ bench-sweep: ## Compare SWEEP_DOCUMENTS (default 1,000,000, after a tenth of the
 bench-backfill: ## Fill a new source of BACKFILL_PAGES (default 100,000) with a model that costs nothing: pages/s, and live events beside it
 	cd e2e && go test -tags scenarios -run '^$$' -bench Backfill -benchtime 1x -timeout 40m ./scenarios
 
+.PHONY: bench-move
+bench-move: ## Export MOVE_DOCUMENTS (default 50,000) from SQLite and import them into PostgreSQL: time and memory (scripts/postgres.sh brings one)
+	cd services && ../scripts/postgres.sh go test ./wiring -run '^$$' -bench Move -benchtime 1x -timeout 40m
+
 .PHONY: bench-memory
 bench-memory: ## Memory under MEMORY_TIME (default 60m) of edits: does it grow?
 	cd e2e && MEMORY_TIME=$${MEMORY_TIME:-60m} go test -run '^$$' -bench Memory -benchtime 1x -timeout 3h ./bench/...

@@ -45,6 +45,8 @@ type Options struct {
 	Direct bool
 	// Standby adds a second PostgreSQL that follows the first, and lets every service know both.
 	Standby bool
+	// Import is an archive of `hookmesh export` that is imported before the services start; empty: they begin with nothing.
+	Import string
 }
 
 // Instance is one process of a service. Its gRPC port is reached through Link, and it reaches the database through Database.
@@ -127,6 +129,11 @@ func (m *Mesh) serve(ctx context.Context) error {
 	}
 	if out, err := m.command(ctx, "migrate"); err != nil {
 		return fmt.Errorf("migrate: %w\n%s", err, out)
+	}
+	if m.Import != "" {
+		if out, err := m.command(ctx, "import", m.Import); err != nil {
+			return fmt.Errorf("import: %w\n%s", err, out)
+		}
 	}
 	return m.Up(ctx)
 }
@@ -241,11 +248,11 @@ verifier: {keys: [{value: "%064d"}]}
 services:
 %s%s
 sources:
-%s`, in.HTTP, in.GRPC, in.Admin, m.data(in), m.dsn(in), strings.Join(m.Kafka.Brokers, `", "`), m.Partitions, min(3, m.Brokers), 7, services.String(), m.Config, cmp.Or(m.Sources, docs))
+%s`, in.HTTP, in.GRPC, in.Admin, m.data(in), m.dsn(in), strings.Join(m.Kafka.Brokers, `", "`), m.Partitions, min(3, m.Brokers), 7, services.String(), m.Config, cmp.Or(m.Sources, Docs))
 }
 
-// docs is the source that a mesh has if it was not given others.
-const docs = `  - name: docs
+// Docs is the source that a mesh has if it was not given others.
+const Docs = `  - name: docs
     preset: generic-hmac
     settings: {ordering: monotonic}
     secrets: [{value: ` + Secret + `}]

@@ -49,7 +49,7 @@ func Import(ctx context.Context, opts Options, path string) (rows map[string]int
 		return nil, fmt.Errorf("read the archive: %w", err)
 	}
 	defer func() { _ = f.Close() }() // it was only read
-	if _, err := archive.Read(f, checkRow(keys)); err != nil {
+	if err := archive.Check(f, "verifier/sources", opensSecrets(keys)); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
@@ -82,12 +82,9 @@ func Import(ctx context.Context, opts Options, path string) (rows map[string]int
 	return rows, indexVectors(ctx, m.cfg.Store.DSN)
 }
 
-// checkRow looks at what must be known before anything is written: whether the secrets can be opened.
-func checkRow(keys *seal.Ring) func(string, archive.Row) error {
-	return func(table string, row archive.Row) error {
-		if table != "verifier/sources" {
-			return nil
-		}
+// opensSecrets looks at what must be known before anything is written: whether the secrets can be opened.
+func opensSecrets(keys *seal.Ring) func(archive.Row) error {
+	return func(row archive.Row) error {
 		name, _ := row["name"].(string)
 		sealed, err := row.Bytes("sealed")
 		if err != nil {

@@ -44,7 +44,7 @@ const (
 
 // stores are the services' stores in one place.
 type stores struct {
-	*testing.T
+	testing.TB
 	dedupe    dedupe.Store
 	sequencer sequencer.Store
 	embedder  embedder.Store
@@ -53,11 +53,11 @@ type stores struct {
 }
 
 // openStores opens all stores of a configuration; stop closes them.
-func openStores(t *testing.T, cfg config.Config) (s stores, stop func()) {
+func openStores(t testing.TB, cfg config.Config) (s stores, stop func()) {
 	t.Helper()
 	m := &Mesh{cfg: cfg}
 	var errs [5]error
-	s.T = t
+	s.TB = t
 	s.dedupe, errs[0] = m.dedupeStore(t.Context())
 	s.sequencer, errs[1] = m.sequencerStore(t.Context())
 	s.embedder, errs[2] = m.embedderStore(t.Context())

@@ -16,7 +16,7 @@ import (
 )
 
 // database makes an empty database on the server of HOOKMESH_TEST_POSTGRES.
-func database(t *testing.T) string {
+func database(t testing.TB) string {
 	t.Helper()
 	server := os.Getenv("HOOKMESH_TEST_POSTGRES")
 	if server == "" {

@@ -19,7 +19,7 @@ func Import(ctx context.Context, im *postgres.Import, table string, rows []archi
 		SELECT d.id, d.source, c.hash, c.copy, c.ordinal, coalesce(c.path, '[]'), c.text,
 			setweight(to_tsvector('english', d.title), 'A') || setweight(to_tsvector('english', coalesce(heading, '')), 'B') || setweight(to_tsvector('english', c.text), 'D'),
 			c.vector::text::public.vector
-		FROM json_to_recordset($1) AS c (source text, document bytea, hash bytea, copy int, ordinal int, path jsonb, text text, vector jsonb)
+		FROM json_to_recordset($1) AS c (source text, document bytea, hash bytea, copy int, ordinal int, path jsonb, text text, vector json)
 		JOIN documents d ON d.source = c.source AND d.document = c.document
 		CROSS JOIN LATERAL (SELECT string_agg(h, E'\n' ORDER BY n) AS heading
 			FROM jsonb_array_elements_text(CASE jsonb_typeof(c.path) WHEN 'array' THEN c.path ELSE '[]' END) WITH ORDINALITY AS p (h, n)) AS headings`)

@@ -20,9 +20,18 @@ func (s *Store) Export(ctx context.Context, add func(table string, row archive.R
 	if err != nil {
 		return err
 	}
-	err = s.db.Export(ctx, `SELECT d.source, CAST(d.document AS BLOB) AS document, c.ordinal, c.path, c.text, c.hash, c.vector,
-		row_number() OVER (PARTITION BY c.doc, c.hash ORDER BY c.ordinal) - 1 AS copy
+	// Which copy of a text a chunk is, the other store wants to know. To let SQLite count them would sort all chunks before the first.
+	doc, copies := int64(0), map[string]int64{}
+	err = s.db.Export(ctx, `SELECT c.doc, d.source, CAST(d.document AS BLOB) AS document, c.ordinal, c.path, c.text, c.hash, c.vector
 		FROM chunks c JOIN documents d ON d.id = c.doc ORDER BY c.doc, c.ordinal`, func(row archive.Row) error {
+		if id, _ := row["doc"].(int64); id != doc {
+			doc = id
+			clear(copies)
+		}
+		delete(row, "doc")
+		hash, _ := row["hash"].(archive.Bytes)
+		row["copy"] = copies[string(hash)]
+		copies[string(hash)]++
 		vector, _ := row["vector"].(archive.Bytes)
 		path, _ := row["path"].(string)
 		var headings []string

@@ -50,6 +50,12 @@ func TestAnArchiveIsReadAsItWasWritten(t *testing.T) {
 	if !bytes.Equal(key, []byte{0, 0xff}) || at != math.MaxInt64 || err1 != nil || err2 != nil {
 		t.Errorf("%x %d %v %v", key, at, err1, err2)
 	}
+	for table, want := range map[string]int{"dedupe/keys": 2, "dedupe/newest": 0} {
+		n := 0
+		if err := archive.Check(bytes.NewReader(written(t)), table, func(archive.Row) error { n++; return nil }); err != nil || n != want {
+			t.Errorf("%d rows of %s, %v", n, table, err)
+		}
+	}
 	if _, err := seen[0].Bytes("at"); !errors.Is(err, archive.ErrDamaged) {
 		t.Errorf("a number taken for bytes: %v", err)
 	}
@@ -91,6 +97,10 @@ func TestAnArchiveThatWasAlteredIsRefused(t *testing.T) {
 		}
 		if err := w.Close(); err != nil {
 			t.Fatal(err)
+		}
+		raw := bytes.NewReader(file.Bytes())
+		if err := archive.Check(raw, "another", func(archive.Row) error { return nil }); !errors.Is(err, archive.ErrDamaged) {
+			t.Errorf("%s, checked: %v", name, err)
 		}
 		if _, err := archive.Read(&file, nothing); !errors.Is(err, archive.ErrDamaged) {
 			t.Errorf("%s: %v", name, err)
