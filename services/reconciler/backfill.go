@@ -72,6 +72,7 @@ func (p *poller) newBackfill(count bool) *reconcilerv1.Backfill {
 // fill reads one page of a backfill. Where to go on is stored after its changes are in Kafka, so that a crash repeats a page at
 // the most. At the end the source's polls go on from there, unless they have a cursor of their own.
 func (p *poller) fill(ctx context.Context, b *reconcilerv1.Backfill) error {
+	asked := p.deps.Now()
 	page, err := p.src.Lister.List(ctx, b.GetCursor())
 	if errors.Is(err, connector.ErrCursor) && b.GetCursor() != "" {
 		b.Cursor, b.Read, b.Total = "", 0, 0
@@ -79,7 +80,7 @@ func (p *poller) fill(ctx context.Context, b *reconcilerv1.Backfill) error {
 	}
 	if err == nil && b.GetState() == filling {
 		if err = p.room(ctx, len(page.Changes)); err == nil {
-			err = p.produce(ctx, page.Changes, "backfill")
+			err = p.produce(ctx, page.Changes, asked, "backfill")
 		}
 	}
 	if err != nil {

@@ -194,6 +194,7 @@ func (p *poller) poll(ctx context.Context, full bool) (listed, produced int64, e
 		cursor = ""
 	}
 	for {
+		asked := p.deps.Now()
 		page, err := p.src.Lister.List(ctx, cursor)
 		if errors.Is(err, connector.ErrCursor) && cursor != "" {
 			p.deps.Telemetry.Logger.WarnContext(ctx, "a source's list begins anew", "source", p.src.Name, "error", err)
@@ -203,7 +204,7 @@ func (p *poller) poll(ctx context.Context, full bool) (listed, produced int64, e
 		if err != nil {
 			return listed, produced, fmt.Errorf("list changes: %w", err)
 		}
-		if err := p.produce(ctx, page.Changes, "poll"); err != nil {
+		if err := p.produce(ctx, page.Changes, asked, "poll"); err != nil {
 			return listed, produced, err
 		}
 		listed += int64(len(page.Changes))
@@ -227,14 +228,15 @@ func (p *poller) poll(ctx context.Context, full bool) (listed, produced int64, e
 	}
 }
 
-// produce puts changes into the mesh, each with a trace of its own that links to the poll.
-func (p *poller) produce(ctx context.Context, changes []connector.Change, origin string) error {
+// produce puts changes into the mesh, each with a trace of its own that links to the poll. They are as old as the question: the answer may
+// have been under way while the source went on changing, and nothing proves that it knows what happened then.
+func (p *poller) produce(ctx context.Context, changes []connector.Change, asked time.Time, origin string) error {
 	if len(changes) == 0 {
 		return nil
 	}
 	outputs := make([]stage.Output, 0, len(changes))
 	for _, c := range changes {
-		ev := p.event(c.DocumentID, eventv1.Origin_ORIGIN_POLL)
+		ev := newEvent(p.src, p.deps.NewID(), c.DocumentID, eventv1.Origin_ORIGIN_POLL, asked)
 		ev.Version = c.Version
 		if c.Deleted {
 			ev.Action = eventv1.Action_ACTION_DELETED

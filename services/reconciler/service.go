@@ -70,7 +70,7 @@ func (d *Deps) complete() {
 		d.NewID = func() string { return uuid.Must(uuid.NewV7()).String() }
 	}
 	if d.Jitter == nil {
-		d.Jitter = func(bound time.Duration) time.Duration { return mathrand.N(bound) }
+		d.Jitter = mathrand.N[time.Duration]
 	}
 }
 

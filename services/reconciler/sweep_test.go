@@ -282,3 +282,32 @@ func TestALeaseHasOneHolderUntilItEnds(t *testing.T) {
 		t.Errorf("%v, %v", l, err)
 	}
 }
+
+// slow is a list whose answer is on its way for a minute.
+type slow struct{ now time.Time }
+
+func (l *slow) List(context.Context, string) (connector.Page, error) {
+	l.now = l.now.Add(time.Minute)
+	return connector.Page{Changes: []connector.Change{{DocumentID: "d", Version: "1"}}, Next: "end"}, nil
+}
+
+// While an answer is on its way the source goes on changing: what a poll tells is no newer than its question.
+func TestWhatAPollTellsIsAsOldAsItsQuestion(t *testing.T) {
+	store, err := sqlitestore.Open(t.Context(), filepath.Join(t.TempDir(), "r.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = store.Close() }()
+	list, k, asked := &slow{now: epoch}, &kept{}, epoch
+	src := reconciler.Source{Source: config.Source{Name: "s"}, Connector: connector.Connector{Lister: list}}
+	s, err := reconciler.New(reconciler.Deps{Store: store, Producer: k, Telemetry: telemetry.Nop(), Now: func() time.Time { return list.now }}, reconciler.Config{}, []reconciler.Source{src})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.PollSource(t.Context(), &reconcilerv1.PollSourceRequest{Source: "s"}); err != nil {
+		t.Fatal(err)
+	}
+	if all := k.all(); len(all) != 1 || !all[0].GetReceivedAt().AsTime().Equal(asked) {
+		t.Errorf("asked at %s, told %v", asked, all)
+	}
+}

@@ -81,7 +81,7 @@ func (r *reconcilers) configured() []reconciler.Source {
 // service is an instance as a process begins it.
 func (r *reconcilers) service(number int, owner string) *reconciler.Service {
 	deps := reconciler.Deps{
-		Store: r.store, Producer: r, Telemetry: telemetry.Nop(), Knowledge: knownDocuments{r: r}, Now: r.now(3 + number),
+		Store: r.store, Producer: producer{r, number}, Telemetry: telemetry.Nop(), Knowledge: knownDocuments{r: r}, Now: r.now(3 + number),
 		Jitter: func(bound time.Duration) time.Duration { return bound / 2 },
 		NewID: func() string {
 			r.ids++
@@ -95,8 +95,15 @@ func (r *reconcilers) service(number int, owner string) *reconciler.Service {
 	return service
 }
 
-// Produce implements reconciler.Producer, and notes which change each event of a poll is about.
-func (r *reconcilers) Produce(ctx context.Context, outputs []stage.Output) error {
+// producer is where an instance writes its events.
+type producer struct {
+	*reconcilers
+	number int
+}
+
+// Produce implements reconciler.Producer, and notes which change each event of a poll is about: none may say that it knows the source as
+// it was later than the list showed it.
+func (p producer) Produce(ctx context.Context, outputs []stage.Output) error {
 	for _, out := range outputs {
 		if out.Topic != kafka.TopicAccepted {
 			continue
@@ -105,11 +112,17 @@ func (r *reconcilers) Produce(ctx context.Context, outputs []stage.Output) error
 		if err != nil {
 			return err
 		}
-		if ev.GetOrigin() == eventv1.Origin_ORIGIN_POLL {
-			r.world.tells[ev.GetId()] = r.world.changes[marked(ev.GetContent().GetUrl())]
+		if ev.GetOrigin() != eventv1.Origin_ORIGIN_POLL {
+			continue
+		}
+		at := edition{ev.GetDocumentId(), marked(ev.GetContent().GetUrl())}
+		p.world.tells[ev.GetId()] = p.world.changes[at.index]
+		shown, clock := p.source.shown[at], 3+p.number
+		if off := time.Duration(p.clocks[clock].Load()); time.Since(p.jumped[clock]) > time.Minute && ev.GetReceivedAt().AsTime().Add(-off).After(shown) {
+			p.broken = append(p.broken, fmt.Sprintf("event %s says that it knows %s as of %s, and the list showed it at %s", ev.GetId(), at.document, ev.GetReceivedAt().AsTime().Add(-off), shown))
 		}
 	}
-	return r.log.Produce(ctx, outputs)
+	return p.log.Produce(ctx, outputs)
 }
 
 // livingHandler gives the batches of a stage to the service that lives now.

@@ -115,6 +115,18 @@ func TestWhatOnceWentWrong(t *testing.T) {
 			change{at: ms(100), document: "d", action: created, content: "1"},
 			change{at: ms(700), document: "d", action: updated, content: "2"}),
 			func(l *line) { l.webhookAt(0, ms(150)); l.pollIn(time.Minute) }},
+		{"what a poll was told before a container was deleted does not keep its members alive, however long the answer took", script(containers,
+			change{document: "d", action: created, container: "space", content: "1", version: 1},
+			change{document: "space", action: subtree, version: 1}),
+			func(l *line) {
+				l.webhooks(0)
+				found := l.world.poll(l.now, l.id) // the answer comes a while later, and is as old as the question
+				l.until(noon.Add(3 * time.Second))
+				gone := l.world.webhook(l.world.changes[1], l.id(), l.now) // waits in the log
+				l.until(noon.Add(4 * time.Second))
+				l.deliver(found[0])
+				l.deliver(gone)
+			}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -102,6 +102,7 @@ type simulation struct {
 	knowledge   *knowledge
 	slots       []*slot
 	clocks      [5]atomic.Int64 // how far each stage's clock is off, as a duration
+	jumped      [5]time.Time    // when each has jumped last
 	instances   int
 	wg          sync.WaitGroup
 	ctx         context.Context
@@ -213,7 +214,9 @@ func (s *simulation) disturb() {
 			s.start(sl)
 		}
 	case 2:
-		s.clocks[s.dice.IntN(len(s.clocks), "clock")].Store(int64(time.Duration(s.dice.IntN(240, "jump")-120) * time.Second))
+		clock := s.dice.IntN(len(s.clocks), "clock")
+		s.jumped[clock] = time.Now()
+		s.clocks[clock].Store(int64(time.Duration(s.dice.IntN(240, "jump")-120) * time.Second))
 	case 3:
 		s.poison++
 		topic := []string{kafka.TopicAccepted, kafka.TopicUnique, kafka.TopicChanged}[s.dice.IntN(3, "topic")]

@@ -28,8 +28,10 @@ type source struct {
 	// epoch counts how often it has forgotten its cursors.
 	epoch int
 
-	// walks counts the lists that were read to their end.
-	walks int
+	// walks counts the lists that were read to their end, begins those that were begun at the beginning. shown is when each change was
+	// listed last.
+	walks, begins int
+	shown         map[edition]time.Time
 	// seen is how far the log of accepted events was read; told are the changes of documents that polls have told, fetched counts the
 	// events by which a document was asked for.
 	seen    [partitions]int
@@ -51,7 +53,7 @@ type edition struct {
 
 func newSource(w *world, s *scheduler, d dice, log *memoryLog) *source {
 	return &source{world: w, scheduler: s, dice: d, log: log, page: 1 + d.IntN(4, "page"), silent: w.fetch && chance(d, 3, "silent"),
-		told: map[edition]bool{}, fetched: map[string]int{}, noted: map[int64]int{}, debts: map[documentID]bool{}}
+		shown: map[edition]time.Time{}, told: map[edition]bool{}, fetched: map[string]int{}, noted: map[int64]int{}, debts: map[documentID]bool{}}
 }
 
 // cursor is where a list was left: after a document as of a change.
@@ -87,7 +89,11 @@ func (s *source) List(ctx context.Context, cursor string) (connector.Page, error
 	}
 	rest := s.standings(func(at edition, gone bool) bool { return after(at, from) > 0 && (!gone || !s.silent) })
 	page := connector.Page{Next: s.cursor(from), More: len(rest) > s.page}
+	if cursor == "" {
+		s.begins++
+	}
 	for _, doc := range rest[:min(s.page, len(rest))] {
+		s.shown[edition{doc.document, doc.touched.index}] = time.Now()
 		page.Changes = append(page.Changes, s.change(doc))
 		page.Next = s.cursor(edition{doc.document, doc.touched.index})
 	}
@@ -234,11 +240,14 @@ func (s *source) moved(name, cursor string) {
 }
 
 // done is how often what a debt asks for was done.
-func (s *source) done(at documentID) int {
-	if at.id == "" {
-		return s.walks
+func (s *source) done(d *eventv1.Debt) int {
+	switch {
+	case d.GetDocumentId() != "":
+		return s.fetched[d.GetDocumentId()]
+	case d.GetReason() == "RESYNC":
+		return s.begins
 	}
-	return s.fetched[at.id]
+	return s.walks
 }
 
 // owes takes in that a debt was noted.
@@ -249,7 +258,7 @@ func (s *source) owes(d *eventv1.Debt, version int64) {
 	at := documentID{d.GetSource(), d.GetDocumentId()}
 	s.pending = append(s.pending, func() {
 		s.look()
-		s.noted[version], s.debts[at] = s.done(at), true
+		s.noted[version], s.debts[at] = s.done(d), true
 	})
 }
 
@@ -259,7 +268,7 @@ func (s *source) pays(d *eventv1.Debt, version int64) {
 		return
 	}
 	s.pending = append(s.pending, func() {
-		if s.look(); s.done(documentID{"s", d.GetDocumentId()}) <= s.noted[version] {
+		if s.look(); s.done(d) <= s.noted[version] {
 			s.broken = append(s.broken, fmt.Sprintf("%s: the debt of %q was paid, and nothing was done for it", time.Now().Format("15:04:05"), d.GetDocumentId()))
 		}
 	})
