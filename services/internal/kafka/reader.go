@@ -38,7 +38,7 @@ const (
 func (r *partitionReader) Fetch(ctx context.Context, limit int, wait time.Duration) ([]stage.Record, error) {
 	if len(r.rest) == 0 {
 		gathered := r.gather(ctx, wait)
-		if err := r.fill(ctx, wait-gathered); err != nil {
+		if err := r.fill(ctx, limit, wait-gathered); err != nil {
 			return nil, err
 		}
 	}
@@ -70,12 +70,16 @@ func (r *partitionReader) gather(ctx context.Context, wait time.Duration) time.D
 	return rest
 }
 
-// fill asks the broker once.
-func (r *partitionReader) fill(ctx context.Context, wait time.Duration) error {
+// fill asks the broker once. Whoever wants a single record gets what it lies in, and not megabytes after it.
+func (r *partitionReader) fill(ctx context.Context, limit int, wait time.Duration) error {
+	size := int64(fetchBytes)
+	if limit == 1 {
+		size = 1
+	}
 	reqCtx, cancel := context.WithTimeout(ctx, wait+requestTimeout)
 	defer cancel()
 	res, err := r.log.client.Fetch(reqCtx, &kafkago.FetchRequest{
-		Topic: r.topic, Partition: r.partition, Offset: r.offset, MinBytes: 1, MaxBytes: fetchBytes, MaxWait: max(wait, time.Millisecond),
+		Topic: r.topic, Partition: r.partition, Offset: r.offset, MinBytes: 1, MaxBytes: size, MaxWait: max(wait, time.Millisecond),
 	})
 	if err != nil {
 		r.log.forgetLeaders()

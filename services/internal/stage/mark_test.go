@@ -81,8 +81,59 @@ func TestOnlyAnotherRecordBeforeThePositionMakesALogBeReadAgain(t *testing.T) {
 	}
 }
 
+// cut is a log that fails once, when it is asked for the records after so many, and tells so before.
+type cut struct {
+	*stagetest.MemoryLog
+	after  int
+	failed func()
+}
+
+func (l *cut) Open(ctx context.Context, topic string, partition int, offset int64) (stage.Partition, error) {
+	p, err := l.MemoryLog.Open(ctx, topic, partition, offset)
+	return &cutPartition{p, l}, err
+}
+
+type cutPartition struct {
+	stage.Partition
+	log *cut
+}
+
+func (p *cutPartition) Fetch(ctx context.Context, limit int, wait time.Duration) ([]stage.Record, error) {
+	if failed := p.log.failed; failed != nil && cameThrough(p.log.MemoryLog) == p.log.after {
+		p.log.failed = nil
+		failed()
+		return nil, errors.New("the broker does not know the topic")
+	}
+	return p.Partition.Fetch(ctx, limit, wait)
+}
+
+// A topic that is deleted and made anew under a stage that runs may have grown past what the stage had read by the time that it answers again.
+func TestATopicThatIsMadeAnewUnderARunningStageIsReadFromItsBeginning(t *testing.T) {
+	for name, again := range map[string]int{"empty": 0, "as long as it was": 10, "longer": 25} {
+		t.Run(name, func(t *testing.T) {
+			clock := time.UnixMilli(1_700_000_000_000)
+			log := &cut{MemoryLog: stagetest.NewMemoryLog(1, func() time.Time { clock = clock.Add(time.Millisecond); return clock }), after: 10}
+			log.failed = func() {
+				log.Lose("in", 0)
+				produce(t, log.MemoryLog, "b", again)
+			}
+			produce(t, log.MemoryLog, "a", 10)
+			runUntil(t, log, newStore(), 10+again, telemetry.Nop())
+			if n := cameThrough(log.MemoryLog); n != 10+again {
+				t.Errorf("%d records came out, want %d", n, 10+again)
+			}
+		})
+	}
+}
+
+// readable is a log that can be looked into.
+type readable interface {
+	stage.Log
+	Records(topic string, partition int) []stage.Record
+}
+
 // runUntil runs a stage over a log until it has moved as many records to out.
-func runUntil(t *testing.T, log *stagetest.MemoryLog, s *store, moved int, tel telemetry.Telemetry) {
+func runUntil(t *testing.T, log readable, s *store, moved int, tel telemetry.Telemetry) {
 	t.Helper()
 	bounded, end := context.WithTimeout(t.Context(), time.Minute) // a stage that skips records would wait for ever
 	defer end()
@@ -105,7 +156,7 @@ func runUntil(t *testing.T, log *stagetest.MemoryLog, s *store, moved int, tel t
 }
 
 // cameThrough counts the outputs as the stage below does: by their links, for the outbox is produced again at a start.
-func cameThrough(log *stagetest.MemoryLog) int {
+func cameThrough(log readable) int {
 	links := map[string]bool{}
 	for _, r := range log.Records("out", 0) {
 		links[stage.Carrier{Headers: &r.Headers}.Get(stage.LinkHeader)] = true

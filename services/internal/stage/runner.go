@@ -38,7 +38,10 @@ const (
 	// idleWait is how long one fetch waits for records; a partition that ends is noticed that late at the most.
 	idleWait = 500 * time.Millisecond
 	// clearAfter is how long an outbox that was produced stays before an idle partition clears it with a transaction of its own.
-	clearAfter  = time.Second
+	clearAfter = time.Second
+	// trust is how long a log is believed to be the one that was read after it last answered. Nobody deletes a topic, makes it anew and fills
+	// it as far in less, and stages that keep up ask more often.
+	trust       = 2 * time.Second
 	firstDelay  = 20 * time.Millisecond
 	longestWait = 5 * time.Second
 )
@@ -155,6 +158,7 @@ type worker[T any] struct {
 	produced  int64     // newest Seq known to be in Kafka
 	cleared   int64     // newest Seq whose outbox row is deleted
 	idleSince time.Time // since when there was nothing to do
+	believed  time.Time // when the input last was the log that was read; zero: it failed since
 }
 
 // open claims the partition, produces what its last owner left in the outbox, and opens the input. What it numbers from here
@@ -199,7 +203,7 @@ func (w *worker[T]) openInput(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		w.input = input
+		w.input, w.believed = input, w.cfg.Now()
 		return nil
 	})
 }
@@ -237,11 +241,7 @@ func (w *worker[T]) turn(ctx context.Context) error {
 	}
 	var records []Record
 	err := w.retry(ctx, "fetch", func() (err error) {
-		records, err = w.input.Fetch(ctx, w.cfg.BatchSize, w.wait())
-		var gone *OffsetError
-		if errors.As(err, &gone) {
-			return w.reopen(ctx)
-		}
+		records, err = w.fetch(ctx)
 		return err
 	})
 	if err != nil {
@@ -263,6 +263,27 @@ func (w *worker[T]) turn(ctx context.Context) error {
 		w.cfg.Rest(ctx, time.Since(began))
 	}
 	return nil
+}
+
+// fetch asks for the next records. While it was not asked, or could not answer, a topic may have been deleted, made anew and filled again: a log that
+// holds the position shows that only when it is opened, which compares.
+func (w *worker[T]) fetch(ctx context.Context) ([]Record, error) {
+	if w.cfg.Now().Sub(w.believed) > trust {
+		if err := w.reopen(ctx); err != nil {
+			return nil, err
+		}
+	}
+	records, err := w.input.Fetch(ctx, w.cfg.BatchSize, w.wait())
+	var gone *OffsetError
+	switch {
+	case errors.As(err, &gone):
+		return nil, w.reopen(ctx)
+	case err != nil:
+		w.believed = time.Time{}
+		return nil, err
+	}
+	w.believed = w.cfg.Now()
+	return records, nil
 }
 
 // wait is how long the next fetch may wait: until the next timer at the most.
