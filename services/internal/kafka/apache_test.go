@@ -5,6 +5,7 @@ package kafka_test
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -12,10 +13,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
 	"github.com/hookmesh/hookmesh/services/internal/config"
 	"github.com/hookmesh/hookmesh/services/internal/kafka"
 	"github.com/hookmesh/hookmesh/services/internal/kafka/kafkatest"
 	"github.com/hookmesh/hookmesh/services/internal/stage"
+	"github.com/hookmesh/hookmesh/services/internal/stage/stagetest"
 	"github.com/hookmesh/hookmesh/services/internal/telemetry"
 	"github.com/hookmesh/hookmesh/services/wiring"
 )
@@ -47,6 +53,75 @@ func ensure(t *testing.T, log *kafka.Log, topics kafka.Topics) {
 }
 
 func TestApacheKafka(t *testing.T) { conformance(t, startApache) }
+
+// The suite of stage.Log, each of whose tests gets topics that were made anew.
+func TestLogOverApacheKafka(t *testing.T) {
+	first, stop := startApache(t, t.TempDir())
+	defer stop()
+	stagetest.RunLog(t, func(t *testing.T) stagetest.LogFixture {
+		deleteTopic(t, first.Addr().String(), kafka.TopicAccepted)
+		// Clients that remember nothing of the old topic, nor that it was not there.
+		open := func() *kafka.Log {
+			log := kafka.NewLog(kafka.Config{Brokers: []string{first.Addr().String()}, Partitions: 3}, telemetry.Nop())
+			t.Cleanup(log.Close)
+			return log
+		}
+		ensure(t, open(), wanted)
+		log, admin := open(), newAdmin(t, first.Addr().String())
+		for p := range 3 { // a broker that has just made a topic may not know yet who leads it
+			for {
+				in, err := log.Open(t.Context(), kafka.TopicAccepted, p, 0)
+				if err == nil {
+					_ = in.Close()
+					break
+				}
+				<-time.After(50 * time.Millisecond)
+			}
+		}
+		return stagetest.LogFixture{Log: log, Topic: kafka.TopicAccepted, Partitions: 3, Trim: func(p int, before int64) error {
+			req := kmsg.NewPtrDeleteRecordsRequest()
+			req.Topics = []kmsg.DeleteRecordsRequestTopic{{Topic: kafka.TopicAccepted, Partitions: []kmsg.DeleteRecordsRequestTopicPartition{{Partition: int32(p), Offset: before}}}}
+			res, err := req.RequestWith(t.Context(), admin)
+			if err != nil {
+				return err
+			}
+			return kerr.ErrorForCode(res.Topics[0].Partitions[0].ErrorCode)
+		}}
+	})
+}
+
+func newAdmin(t *testing.T, broker string) *kgo.Client {
+	t.Helper()
+	admin, err := kgo.NewClient(kgo.SeedBrokers(broker))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(admin.Close)
+	return admin
+}
+
+// deleteTopic deletes a topic and waits until the broker has forgotten it.
+func deleteTopic(t *testing.T, broker, topic string) {
+	t.Helper()
+	admin := newAdmin(t, broker)
+	gone := kmsg.NewPtrDeleteTopicsRequest()
+	gone.TopicNames, gone.Topics = []string{topic}, []kmsg.DeleteTopicsRequestTopic{{Topic: &topic}}
+	if res, err := gone.RequestWith(t.Context(), admin); err != nil || kerr.ErrorForCode(res.Topics[0].ErrorCode) != nil {
+		t.Fatal(res, err)
+	}
+	for {
+		req := kmsg.NewPtrMetadataRequest()
+		req.Topics = []kmsg.MetadataRequestTopic{{Topic: &topic}}
+		res, err := req.RequestWith(t.Context(), admin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if errors.Is(kerr.ErrorForCode(res.Topics[0].ErrorCode), kerr.UnknownTopicOrPartition) {
+			return
+		}
+		<-time.After(20 * time.Millisecond)
+	}
+}
 
 func TestApacheKafkaIsReachedOverTLSWithEveryMechanism(t *testing.T) {
 	dir := t.TempDir()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	kafkago "github.com/segmentio/kafka-go"
@@ -49,11 +50,13 @@ func (l *Log) Consume(ctx context.Context, s Stage, logger *slog.Logger) error {
 
 // consumeOnce lives until the membership breaks or ctx ends.
 func (l *Log) consumeOnce(ctx context.Context, s Stage, logger *slog.Logger) error {
+	var leads leader
 	group, err := kafkago.NewConsumerGroup(kafkago.ConsumerGroupConfig{
 		ID: s.Name(), Brokers: l.brokers, Topics: []string{s.Topic()}, Dialer: l.dialer,
 		HeartbeatInterval: heartbeat, SessionTimeout: sessionTimeout, RebalanceTimeout: 10 * time.Second,
 		JoinGroupBackoff: 200 * time.Millisecond, StartOffset: kafkago.FirstOffset, Timeout: 5 * time.Second,
-		ErrorLogger: kafkago.LoggerFunc(func(msg string, args ...any) { logger.Debug(fmt.Sprintf(msg, args...)) }),
+		GroupBalancers: []kafkago.GroupBalancer{&leads, kafkago.RoundRobinGroupBalancer{}},
+		ErrorLogger:    kafkago.LoggerFunc(func(msg string, args ...any) { logger.Debug(fmt.Sprintf(msg, args...)) }),
 	})
 	if err != nil {
 		return fmt.Errorf("join group %s: %w", s.Name(), err)
@@ -71,6 +74,40 @@ func (l *Log) consumeOnce(ctx context.Context, s Stage, logger *slog.Logger) err
 			continue
 		}
 		l.runGeneration(ctx, gen, s, logger)
+		if leads.empty.Swap(false) {
+			logger.Warn("the topic does not exist; the group waits for it: `hookmesh topics apply` creates it")
+			gen.Start(func(genCtx context.Context) { l.awaitTopic(genCtx, s.Topic()) })
+		}
+	}
+}
+
+// leader is how partitions are given out by the member that does so. empty says that there were none in the last generation.
+type leader struct {
+	kafkago.RangeGroupBalancer
+	empty atomic.Bool
+}
+
+// AssignGroups implements kafkago.GroupBalancer.
+func (b *leader) AssignGroups(members []kafkago.GroupMember, partitions []kafkago.Partition) kafkago.GroupMemberAssignments {
+	b.empty.Store(len(partitions) == 0)
+	return b.RangeGroupBalancer.AssignGroups(members, partitions)
+}
+
+// awaitTopic waits until a topic exists that a generation began without. Its end ends the generation: nobody else would tell the group that there is something
+// to give out now.
+func (l *Log) awaitTopic(ctx context.Context, topic string) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		meta, err := l.client.Metadata(ctx, &kafkago.MetadataRequest{Topics: []string{topic}})
+		if err == nil && len(meta.Topics) == 1 && meta.Topics[0].Error == nil && len(meta.Topics[0].Partitions) > 0 {
+			return
+		}
 	}
 }
 

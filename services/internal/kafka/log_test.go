@@ -26,9 +26,11 @@ type opener func(t *testing.T, dir string) (*kafka.Log, func())
 // conformance is what every broker must do for the stages.
 func conformance(t *testing.T, open opener) {
 	for name, test := range map[string]func(*testing.T, opener){
-		"records survive the broker's restart in their order":                      recordsSurviveARestart,
-		"stages over the broker pass every record exactly once through rebalances": stagesPassRecordsOnce,
-		"topics are checked and put right except for the number of partitions":     topicsArePutRight,
+		"records survive the broker's restart in their order":                       recordsSurviveARestart,
+		"stages over the broker pass every record exactly once through rebalances":  stagesPassRecordsOnce,
+		"topics that are made anew under stages that run are read from their start": topicsAreMadeAnew,
+		"resetting the offsets of a group repeats nothing":                          offsetsAreReset,
+		"topics are checked and put right except for the number of partitions":      topicsArePutRight,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open) })
 	}
@@ -141,12 +143,17 @@ func (h *collect) Handle(_ context.Context, _ *sql.Tx, b stage.Batch) (stage.Res
 
 func runner(t *testing.T, log *kafka.Log, dir, name, topic string, h stage.Handler[*sql.Tx]) (kafka.Stage, func()) {
 	t.Helper()
+	return runnerWith(t, log, dir, name, topic, h, telemetry.Nop())
+}
+
+func runnerWith(t *testing.T, log *kafka.Log, dir, name, topic string, h stage.Handler[*sql.Tx], tel telemetry.Telemetry) (kafka.Stage, func()) {
+	t.Helper()
 	db, err := sqlite.Open(t.Context(), filepath.Join(dir, name+".db"), sqlite.Options{Migrations: []string{sqlite.StageSchema, sqlite.StageBatchSchema, sqlite.StageMarkSchema}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	store := sqlite.NewStageStore(db, func(tx *sqlite.Tx) *sql.Tx { return tx.Tx })
-	r, err := stage.New(stage.Config{Name: name, Topic: topic}, store, log, h, telemetry.Nop())
+	r, err := stage.New(stage.Config{Name: name, Topic: topic}, store, log, h, tel)
 	if err != nil {
 		t.Fatal(err)
 	}
