@@ -38,7 +38,7 @@ test: ## Every test that needs nothing but Go, with the race detector where a C 
 
 .PHONY: test-kafka
 test-kafka: ## The stages, moves, restores, failover and the tests of e2e/mesh over real Apache Kafka and PostgreSQL (needs Java 17 and Maven)
-	cd services && go test -tags kafka -run 'Apache|Rolling' -timeout 8m ./internal/kafka/
+	cd services && go test -tags kafka -run 'Apache|Rolling' -timeout 12m ./internal/kafka/
 	cd e2e && go test -tags kafka -run 'ApacheKafka|BackupOfPostgreSQL|FailsOver|SeparateProcesses' -timeout 20m ./topology/ ./mesh/
 	cd e2e/deploy && GOWORK=off go test -tags kafka -timeout 8m ./traces/
 

@@ -99,21 +99,13 @@ func (k *Kafka) DeleteTopics(ctx context.Context) error {
 		return err
 	}
 	defer client.Close()
-	all, err := kmsg.NewPtrMetadataRequest().RequestWith(ctx, client)
-	if err != nil {
-		return fmt.Errorf("ask for the topics: %w", err)
+	topics, err := ownTopics(ctx, client)
+	if err != nil || len(topics) == 0 {
+		return err
 	}
 	req := kmsg.NewPtrDeleteTopicsRequest()
-	for _, topic := range all.Topics {
-		if topic.Topic == nil || !strings.HasPrefix(*topic.Topic, "hookmesh.") {
-			continue
-		}
-		one := kmsg.NewDeleteTopicsRequestTopic()
-		one.Topic = topic.Topic
-		req.Topics, req.TopicNames = append(req.Topics, one), append(req.TopicNames, *topic.Topic)
-	}
-	if len(req.Topics) == 0 {
-		return nil
+	for _, topic := range topics {
+		req.Topics, req.TopicNames = append(req.Topics, kmsg.DeleteTopicsRequestTopic{Topic: &topic}), append(req.TopicNames, topic)
 	}
 	res, err := req.RequestWith(ctx, client)
 	if err != nil {
@@ -124,7 +116,26 @@ func (k *Kafka) DeleteTopics(ctx context.Context) error {
 			return fmt.Errorf("delete topic %s: %w", *topic.Topic, err)
 		}
 	}
+	for len(topics) > 0 { // the nodes hear of it after the answer
+		if topics, err = ownTopics(ctx, client); err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+// ownTopics are the topics of the mesh that are there.
+func ownTopics(ctx context.Context, client *kgo.Client) (names []string, err error) {
+	all, err := kmsg.NewPtrMetadataRequest().RequestWith(ctx, client)
+	if err != nil {
+		return nil, fmt.Errorf("ask for the topics: %w", err)
+	}
+	for _, topic := range all.Topics {
+		if topic.Topic != nil && strings.HasPrefix(*topic.Topic, "hookmesh.") {
+			names = append(names, *topic.Topic)
+		}
+	}
+	return names, nil
 }
 
 // Kill ends all nodes at once.
