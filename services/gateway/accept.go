@@ -75,7 +75,7 @@ func (a *acceptance) build(ctx context.Context) error {
 		items = []*verifierv1.QuarantinedItem{{Whole: true, Payload: a.delivery.GetBody(), Code: a.verdict.GetCode(), Reason: a.verdict.GetReason()}}
 	}
 	for _, item := range items {
-		id, err := newID()
+		id, err := a.s.deps.NewID(ctx)
 		if err != nil {
 			return err
 		}
@@ -104,7 +104,7 @@ func (a *acceptance) event(ctx context.Context, e *eventv1.Event, duplicateOf st
 		a.reply.events = append(a.reply.events, replyEvent{id: duplicateOf, documentID: e.GetDocumentId(), duplicateOf: duplicateOf})
 		return nil
 	}
-	id, err := newID()
+	id, err := a.s.deps.NewID(ctx)
 	if err != nil {
 		return err
 	}
@@ -215,7 +215,7 @@ func (a *acceptance) answer() *answer {
 }
 
 // newID gives out ids that sort by time.
-func newID() (string, error) {
+func newID(context.Context) (string, error) {
 	id, err := uuid.NewV7()
 	if err != nil {
 		return "", errors.Join(errors.New("no randomness for an id"), err)

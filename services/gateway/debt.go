@@ -1,9 +1,11 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -88,6 +90,7 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
+// take empties the ledger, in the order of sources, reasons and documents.
 func (l *ledger) take() []debt {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -98,6 +101,9 @@ func (l *ledger) take() []debt {
 		}
 	}
 	clear(l.open)
+	slices.SortFunc(out, func(a, b debt) int {
+		return cmp.Or(cmp.Compare(a.source, b.source), cmp.Compare(a.reason, b.reason), cmp.Compare(a.document, b.document))
+	})
 	return out
 }
 
@@ -132,6 +138,8 @@ func (s *Service) writeDebts(ctx context.Context) error {
 	}
 	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*s.cfg.WriteTimeout)
 	defer cancel()
+	bounded, span := s.startSpan(bounded, "write debts")
+	defer span.End()
 	if err := s.store(bounded, outputs); err != nil {
 		for _, d := range debts {
 			s.debts.add(d)

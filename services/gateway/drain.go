@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"math/rand/v2"
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
@@ -69,7 +68,7 @@ func (s *Service) produceDrained(ctx context.Context, outputs []stage.Output) bo
 		st := s.spool.Stats()
 		s.tel.Logger.Warn("Kafka does not take the spool's records; trying again", "records", len(outputs), "waiting", st.Records, "bytes", st.Bytes, "of", st.MaxBytes, "error", err)
 		s.meters.drainFailed(ctx)
-		pause(ctx, time.Millisecond+rand.N(delay))
+		pause(ctx, time.Millisecond+s.deps.Jitter(delay))
 	}
 }
 

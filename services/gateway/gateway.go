@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -61,6 +62,12 @@ type Deps struct {
 	Rest func(ctx context.Context, took time.Duration)
 	// Now is the clock; nil: time.Now.
 	Now func() time.Time
+	// NewID names an event or a dead letter of the delivery that ctx belongs to; nil: a UUID that sorts by time. No id may come twice.
+	NewID func(ctx context.Context) (string, error)
+	// Jitter draws how long the drain of the spool pauses after a failure, from 0 to bound; nil: at random.
+	Jitter func(bound time.Duration) time.Duration
+	// Disk is where the spool is kept; nil: Config.SpoolDir.
+	Disk spool.Disk
 }
 
 func (d Deps) check() error {
@@ -112,6 +119,12 @@ func New(deps Deps, cfg Config) (*Service, error) {
 	if deps.Rest == nil {
 		deps.Rest = func(context.Context, time.Duration) {}
 	}
+	if deps.NewID == nil {
+		deps.NewID = newID
+	}
+	if deps.Jitter == nil {
+		deps.Jitter = rand.N[time.Duration]
+	}
 	s := &Service{
 		deps: deps, cfg: cfg, tel: deps.Telemetry.Named("gateway"), tracer: deps.Telemetry.Tracer(scope), propagator: telemetry.Propagator(), now: deps.Now,
 		debts: newLedger(), limit: limit.New(limit.Config{Min: min(leastInFlight, cfg.MaxInFlight), Max: cfg.MaxInFlight, Target: cfg.TargetLatency}),
@@ -128,7 +141,7 @@ func New(deps Deps, cfg Config) (*Service, error) {
 		Lanes: produceLanes, MaxItems: maxProduceRecords, MaxWeight: maxProduceBytes, Weight: outputsSize,
 	}, s.produceBatch)
 	var err error
-	if s.spool, err = spool.Open(cfg.SpoolDir, spool.Options{MaxBytes: cfg.SpoolBytes, Logger: s.tel.Logger}); err != nil {
+	if s.spool, err = spool.Open(cfg.SpoolDir, spool.Options{MaxBytes: cfg.SpoolBytes, Logger: s.tel.Logger, Disk: deps.Disk}); err != nil {
 		return nil, err
 	}
 	if s.meters, err = newMeters(s); err != nil {

@@ -54,7 +54,9 @@ func (s *Service) tellHeard(ctx context.Context) {
 			continue
 		}
 		bounded, cancel := context.WithTimeout(ctx, 2*s.cfg.WriteTimeout)
+		bounded, span := s.startSpan(bounded, "tell what was heard")
 		err := s.store(bounded, outputs)
+		span.End()
 		cancel()
 		if err != nil {
 			for src, n := range counts {

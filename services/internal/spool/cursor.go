@@ -20,13 +20,13 @@ const (
 // cursorFile keeps how far the reader came, in two slots that are written in turn: if a crash tears one, the other is good.
 type cursorFile struct {
 	mu    sync.Mutex // the reader writes it while Close may flush it
-	file  file       // nil after close
+	file  File       // nil after close
 	turn  uint64
 	dirty bool
 }
 
 // open opens or creates the cursor and returns the newest good position.
-func (c *cursorFile) open(d disk) (Pos, error) {
+func (c *cursorFile) open(d Disk) (Pos, error) {
 	f, _, err := d.Open(cursorName)
 	if errors.Is(err, os.ErrNotExist) {
 		if f, err = d.Create(cursorName); err == nil {

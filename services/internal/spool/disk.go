@@ -8,8 +8,8 @@ import (
 	"path/filepath"
 )
 
-// file is what the spool needs of a file.
-type file interface {
+// File is what the spool needs of a file. It may be called by several goroutines.
+type File interface {
 	io.ReaderAt
 	io.WriterAt
 	// Sync returns after everything written is on the disk.
@@ -19,12 +19,12 @@ type file interface {
 	Close() error
 }
 
-// disk is what the spool needs of a directory. Tests put failing ones here.
-type disk interface {
+// Disk is what the spool needs of a directory: one of the operating system, or, in tests, one that fails and forgets as they say.
+type Disk interface {
 	// Create makes a new file; it must not exist.
-	Create(name string) (file, error)
+	Create(name string) (File, error)
 	// Open opens a file and says how large it is. The error is os.ErrNotExist if there is none.
-	Open(name string) (file, int64, error)
+	Open(name string) (File, int64, error)
 	// List names the files, in any order.
 	List() ([]string, error)
 	Remove(name string) error
@@ -35,11 +35,11 @@ type disk interface {
 // osDisk is a directory of the operating system.
 type osDisk struct{ dir string }
 
-func (d osDisk) Create(name string) (file, error) {
+func (d osDisk) Create(name string) (File, error) {
 	return os.OpenFile(filepath.Join(d.dir, name), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 }
 
-func (d osDisk) Open(name string) (file, int64, error) {
+func (d osDisk) Open(name string) (File, int64, error) {
 	f, err := os.OpenFile(filepath.Join(d.dir, name), os.O_RDWR, 0)
 	if err != nil {
 		return nil, 0, err

@@ -22,7 +22,7 @@ func FuzzRecovery(f *testing.F) {
 		d := newMemDisk()
 		seg := &segment{base: 0, salt: 7}
 		d.files[seg.name()] = &memFile{disk: d, data: data, flushed: data}
-		s := mustOpen(t, "", Options{disk: d})
+		s := mustOpen(t, "", Options{Disk: d})
 		mustAppend(t, s, rec(42))
 		got := drain(t, s, true)
 		if len(got) == 0 || string(got[len(got)-1].Value) != string(rec(42).Value) {

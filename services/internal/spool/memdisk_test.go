@@ -27,7 +27,7 @@ type memFile struct {
 	flushed []byte
 }
 
-func (d *memDisk) Create(name string) (file, error) {
+func (d *memDisk) Create(name string) (File, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.failCreate > 0 {
@@ -42,7 +42,7 @@ func (d *memDisk) Create(name string) (file, error) {
 	return f, nil
 }
 
-func (d *memDisk) Open(name string) (file, int64, error) {
+func (d *memDisk) Open(name string) (File, int64, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	f, ok := d.files[name]

@@ -19,7 +19,7 @@ func TestWhateverHappensTheAcknowledgedRecordsAreThereInOrder(t *testing.T) {
 		d := newMemDisk()
 		segment := rapid.Int64Range(30, 400).Draw(t, "segment bytes")
 		open := func() *Spool {
-			s, err := Open("", Options{disk: d, SegmentBytes: segment})
+			s, err := Open("", Options{Disk: d, SegmentBytes: segment})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -253,7 +253,7 @@ func (s *Spool) dropDrained() error {
 		if err := s.forget(seg); err != nil {
 			return err
 		}
-		if err := s.opts.disk.Remove(seg.name()); err != nil {
+		if err := s.opts.Disk.Remove(seg.name()); err != nil {
 			return fmt.Errorf("delete drained segment %s of the spool: %w", seg.name(), err)
 		}
 	}

@@ -21,10 +21,10 @@ func (s *Spool) Damages() []Damage { return s.damages }
 
 // recover opens the segments, cuts off a torn tail and finds where to go on.
 func (s *Spool) recover() (err error) {
-	if s.segments, err = openSegments(s.opts.disk); err != nil {
+	if s.segments, err = openSegments(s.opts.Disk); err != nil {
 		return err
 	}
-	if s.cursor, err = s.marks.open(s.opts.disk); err != nil {
+	if s.cursor, err = s.marks.open(s.opts.Disk); err != nil {
 		return err
 	}
 	if len(s.segments) > 0 {
@@ -41,7 +41,7 @@ func (s *Spool) recover() (err error) {
 	// A cursor beyond the end means that the end of the log is gone, but it had been drained. Numbers are never used twice.
 	if len(s.segments) == 0 || s.cursor > s.next {
 		s.next = max(s.next, s.cursor)
-		seg, err := createSegment(s.opts.disk, s.next)
+		seg, err := createSegment(s.opts.Disk, s.next)
 		if err != nil {
 			return err
 		}

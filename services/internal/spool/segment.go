@@ -14,7 +14,7 @@ import (
 type segment struct {
 	base Pos
 	salt uint64
-	file file
+	file File
 	size int64 // durable bytes
 }
 
@@ -30,7 +30,7 @@ func parseName(name string) (*segment, bool) {
 }
 
 // createSegment begins a new segment.
-func createSegment(d disk, base Pos) (*segment, error) {
+func createSegment(d Disk, base Pos) (*segment, error) {
 	var salt [8]byte
 	_, _ = rand.Read(salt[:]) // never fails
 	s := &segment{base: base, salt: binary.LittleEndian.Uint64(salt[:])}
@@ -46,7 +46,7 @@ func createSegment(d disk, base Pos) (*segment, error) {
 }
 
 // openSegments opens what is there, in order.
-func openSegments(d disk) ([]*segment, error) {
+func openSegments(d Disk) ([]*segment, error) {
 	names, err := d.List()
 	if err != nil {
 		return nil, fmt.Errorf("list segments: %w", err)

@@ -60,8 +60,9 @@ type Options struct {
 	Logger *slog.Logger
 	// Now is the clock for CursorSync; nil: time.Now.
 	Now func() time.Time
-
-	disk disk
+	// Disk is where the files are; nil: the directory that is opened, which is then locked against other processes. A Disk of one's own
+	// is not locked.
+	Disk Disk
 }
 
 func (o *Options) complete(dir string) {
@@ -80,8 +81,8 @@ func (o *Options) complete(dir string) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	if o.disk == nil {
-		o.disk = osDisk{dir}
+	if o.Disk == nil {
+		o.Disk = osDisk{dir}
 	}
 }
 
@@ -136,7 +137,7 @@ func newGroup() *group { return &group{done: make(chan struct{})} }
 
 // Open opens the spool in dir, which is created if need be, and repairs what a crash has left. Only one process may have it open.
 func Open(dir string, opts Options) (*Spool, error) {
-	custom := opts.disk != nil
+	custom := opts.Disk != nil
 	opts.complete(dir)
 	s := &Spool{
 		opts: opts, group: newGroup(), unlock: func() error { return nil },

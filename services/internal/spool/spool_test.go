@@ -149,7 +149,7 @@ func TestATooLargeRecordIsRefusedAlone(t *testing.T) {
 
 func TestAfterAFailedFlushNothingIsAcknowledgedUntilTheSpoolIsOpenedAgain(t *testing.T) {
 	d := newMemDisk()
-	s := mustOpen(t, "", Options{disk: d})
+	s := mustOpen(t, "", Options{Disk: d})
 	mustAppend(t, s, rec(0))
 	d.failSync = 1
 	for i := 1; i < 3; i++ { // the second time the disk would work
@@ -164,7 +164,7 @@ func TestAfterAFailedFlushNothingIsAcknowledgedUntilTheSpoolIsOpenedAgain(t *tes
 		t.Error("the failure is not told")
 	}
 	_ = s.Close()
-	s = mustOpen(t, "", Options{disk: d.powerCut(func(int) int { return 0 })})
+	s = mustOpen(t, "", Options{Disk: d.powerCut(func(int) int { return 0 })})
 	mustAppend(t, s, rec(3))
 	if diff := cmp.Diff(records(3, 4), drain(t, s, true)); diff != "" {
 		t.Error(diff)
@@ -176,7 +176,7 @@ func TestAFailedWriteIsUndoneAndTheNextOneGoesOn(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			d := newMemDisk()
 			d.shortWrite = true
-			s := mustOpen(t, "", Options{disk: d, SegmentBytes: 40})
+			s := mustOpen(t, "", Options{Disk: d, SegmentBytes: 40})
 			mustAppend(t, s, rec(0))
 			if what == "write" {
 				d.failWrite = 1
@@ -192,7 +192,7 @@ func TestAFailedWriteIsUndoneAndTheNextOneGoesOn(t *testing.T) {
 				t.Error(diff)
 			}
 			_ = s.Close()
-			s = mustOpen(t, "", Options{disk: d})
+			s = mustOpen(t, "", Options{Disk: d})
 			if diff := cmp.Diff(want, drain(t, s, true)); diff != "" {
 				t.Error("after opening again", diff)
 			}
@@ -265,7 +265,7 @@ func TestDamageOnTheDiskIsSkippedAndTold(t *testing.T) {
 
 func TestDamageInASealedSegmentIsFoundWhileReading(t *testing.T) {
 	d := newMemDisk()
-	s := mustOpen(t, "", Options{disk: d, SegmentBytes: 300})
+	s := mustOpen(t, "", Options{Disk: d, SegmentBytes: 300})
 	for i := range 30 {
 		mustAppend(t, s, rec(i))
 	}
@@ -288,7 +288,7 @@ func TestDamageInASealedSegmentIsFoundWhileReading(t *testing.T) {
 
 func TestAPayloadThatLooksLikeAFrameIsNotTakenForOne(t *testing.T) {
 	d := newMemDisk()
-	s := mustOpen(t, "", Options{disk: d})
+	s := mustOpen(t, "", Options{Disk: d})
 	forged, err := encode([]Record{{Topic: "t", Key: []byte("k"), Value: []byte("forged")}})
 	if err != nil {
 		t.Fatal(err)
@@ -308,7 +308,7 @@ func TestAPayloadThatLooksLikeAFrameIsNotTakenForOne(t *testing.T) {
 
 func TestAReaderWaitsForRecordsAndEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := mustOpen(t, "", Options{disk: newMemDisk()})
+		s := mustOpen(t, "", Options{Disk: newMemDisk()})
 		go func() {
 			time.Sleep(time.Hour)
 			_ = s.Append(context.Background(), records(0, 1))

@@ -143,7 +143,7 @@ func (w *pass) rotate() error {
 	if err := w.sync(); err != nil {
 		return err
 	}
-	seg, err := createSegment(w.spool.opts.disk, w.next)
+	seg, err := createSegment(w.spool.opts.Disk, w.next)
 	if err != nil {
 		return err
 	}
