@@ -32,17 +32,16 @@ func needOf(r *http.Request) access.Scope {
 // another origin to read it.
 func (s *Service) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		h := w.Header()
-		h.Set("Referrer-Policy", "no-referrer")
-		h.Set("Cross-Origin-Resource-Policy", "same-origin")
-		if r.TLS != nil {
-			h.Set("Strict-Transport-Security", "max-age=31536000")
-		}
+		secluded(w, r)
 		need := needOf(r)
-		p, err := s.deps.Access.Authorize(r.Context(), r.Header.Get("Authorization"), need)
+		p, err := s.deps.Access.Authorize(r.Context(), access.Credential(r.Header.Values("Authorization")), need)
 		if err != nil {
 			s.tel.Logger.WarnContext(r.Context(), "a call of the API was refused", "method", r.Method, "path", r.URL.Path, "principal", p.Name, "needs", need, "remote", r.RemoteAddr, "error", err)
-			refusedCall(err, need).Write(w)
+			answer := refusedCall(err, need)
+			if need != access.Read && errors.Is(err, access.ErrDenied) {
+				access.Audit(r.Context(), s.tel.Logger, p, r.Method+" "+r.URL.Path, strconv.Itoa(answer.Status), "remote", r.RemoteAddr)
+			}
+			answer.Write(w)
 			return
 		}
 		if need == access.Read {
@@ -53,6 +52,16 @@ func (s *Service) guard(next http.Handler) http.Handler {
 		next.ServeHTTP(rec, r)
 		access.Audit(r.Context(), s.tel.Logger, p, r.Method+" "+r.URL.Path, strconv.Itoa(rec.Status), "remote", r.RemoteAddr)
 	})
+}
+
+// secluded sets the headers that answers to people carry beyond those of every answer.
+func secluded(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	if r.TLS != nil {
+		h.Set("Strict-Transport-Security", "max-age=31536000")
+	}
 }
 
 // refusedCall is what a caller hears who may not do something.

@@ -65,6 +65,7 @@ func serveBytes(w http.ResponseWriter, r *http.Request, contentType string, data
 		methodNotAllowed(w, "GET, HEAD")
 		return
 	}
+	secluded(w, r)
 	w.Header().Set("Content-Type", contentType)
 	_, _ = w.Write(data) // the client is gone if this fails
 }

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/hookmesh/hookmesh/services/internal/telemetry"
 )
 
 // Scope is what a caller may do.
@@ -112,6 +114,14 @@ func (g *Gate) Authorize(ctx context.Context, header string, need Scope) (Princi
 	return p, nil
 }
 
+// Credential is the one Authorization header of a request, or nothing: of several, something in front may have checked another than we would.
+func Credential(headers []string) string {
+	if len(headers) != 1 {
+		return ""
+	}
+	return headers[0]
+}
+
 func (g *Gate) identify(ctx context.Context, header string) (Principal, error) {
 	scheme, token, ok := strings.Cut(header, " ")
 	token = strings.TrimSpace(token)
@@ -136,7 +146,7 @@ func (g *Gate) identify(ctx context.Context, header string) (Principal, error) {
 	return g.issuer.identify(ctx, token, g.now)
 }
 
-// Audit writes a line of the audit log: who did what, and how it ended. Reading is not audited.
+// Audit writes a line of the audit log, whatever the logger's level: who did what or tried to, and how it ended. Reading is not audited.
 func Audit(ctx context.Context, log *slog.Logger, p Principal, what, outcome string, more ...any) {
-	log.InfoContext(ctx, "audit", append([]any{"audit", true, "principal", p.Name, "action", what, "outcome", outcome}, more...)...)
+	log.InfoContext(telemetry.Always(ctx), "audit", append([]any{"audit", true, "principal", p.Name, "action", what, "outcome", outcome}, more...)...)
 }

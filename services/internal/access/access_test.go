@@ -172,6 +172,7 @@ func TestATokenCountsIfItsIssuerSignedItForUsAndItLasts(t *testing.T) {
 		"for another program":            {i.sign(t, i.key, map[string]any{"aud": "wiki"}), access.Read, access.ErrUnauthenticated},
 		"of another issuer":              {i.sign(t, i.key, map[string]any{"iss": "https://elsewhere.example"}), access.Read, access.ErrUnauthenticated},
 		"signed by somebody else":        {i.sign(t, forger, nil), access.Read, access.ErrUnauthenticated},
+		"of nobody":                      {i.sign(t, i.key, map[string]any{"sub": ""}), access.Read, access.ErrUnauthenticated},
 		"not signed":                     {"eyJhbGciOiJub25lIn0." + strings.Split(good, ".")[1] + ".", access.Read, access.ErrUnauthenticated},
 		"not a token":                    {"x.y.z", access.Read, access.ErrUnauthenticated},
 	} {

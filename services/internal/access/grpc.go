@@ -83,9 +83,7 @@ func (g *Gate) admit(ctx context.Context, log *slog.Logger, method string) (Prin
 	}
 	header := ""
 	if md, ok := metadata.FromIncomingContext(ctx); ok {
-		if values := md.Get("authorization"); len(values) > 0 {
-			header = values[0]
-		}
+		header = Credential(md.Get("authorization"))
 	}
 	p, err := g.Authorize(ctx, header, need)
 	if err == nil {
@@ -94,6 +92,7 @@ func (g *Gate) admit(ctx context.Context, log *slog.Logger, method string) (Prin
 	log.WarnContext(ctx, "a call was refused", "method", method, "principal", p.Name, "needs", need, "error", err)
 	switch {
 	case errors.Is(err, ErrDenied):
+		g.record(ctx, log, p, method, status.Error(codes.PermissionDenied, ""))
 		return p, status.Error(codes.PermissionDenied, ErrDenied.Error()+": "+string(need))
 	case errors.Is(err, ErrUnavailable):
 		return p, status.Error(codes.Unavailable, ErrUnavailable.Error())
@@ -119,7 +118,11 @@ func (g *Gate) record(ctx context.Context, log *slog.Logger, p Principal, method
 	if need := NeedOf(method); need == "" || need == Read || need == Service || strings.HasPrefix(p.Name, "service:") {
 		return
 	}
-	Audit(ctx, log, p, method, status.Code(err).String())
+	remote := ""
+	if pr, ok := peer.FromContext(ctx); ok && pr.Addr != nil {
+		remote = pr.Addr.String()
+	}
+	Audit(ctx, log, p, method, status.Code(err).String(), "remote", remote)
 }
 
 // token is how a service proves itself to others without a certificate.

@@ -59,6 +59,9 @@ func (i *Issuer) identify(ctx context.Context, token string, now func() time.Tim
 	if err != nil {
 		return Principal{}, errors.Join(ErrUnauthenticated, withoutToken(err))
 	}
+	if verified.Subject == "" {
+		return Principal{}, errors.Join(ErrUnauthenticated, errors.New("the token names nobody: it has no subject"))
+	}
 	claims := map[string]any{}
 	if err := verified.Claims(&claims); err != nil {
 		return Principal{}, errors.Join(ErrUnauthenticated, errors.New("the token's claims cannot be read"))

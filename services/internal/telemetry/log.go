@@ -40,8 +40,20 @@ func WithRequestID(ctx context.Context, id string) context.Context {
 	return context.WithValue(ctx, requestIDKey{}, id)
 }
 
+type alwaysKey struct{}
+
+// Always returns a context whose log lines are written whatever the level: an audit log must not end because somebody wanted less to read.
+func Always(ctx context.Context) context.Context {
+	return context.WithValue(ctx, alwaysKey{}, true)
+}
+
 // withIDs adds the trace, span and request ids of the context to every line.
 type withIDs struct{ slog.Handler }
+
+// Enabled implements slog.Handler.
+func (h withIDs) Enabled(ctx context.Context, l slog.Level) bool {
+	return ctx.Value(alwaysKey{}) != nil || h.Handler.Enabled(ctx, l)
+}
 
 func (h withIDs) Handle(ctx context.Context, r slog.Record) error {
 	if sc := trace.SpanContextFromContext(ctx); sc.IsValid() {
