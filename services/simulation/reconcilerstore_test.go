@@ -99,7 +99,9 @@ func (t *reconcilerTx) AddDeadLetter(_ context.Context, d *eventv1.DeadLetter) e
 	if kept && !d.GetFailedAt().AsTime().After(old.Letter.GetFailedAt().AsTime()) {
 		return nil
 	}
-	t.letters.put(d.GetId(), reconciler.DeadLetter{Number: t.next(), Letter: proto.CloneOf(d), Status: &reconcilerv1.DeadLetterStatus{
+	n := t.next()
+	t.source.buries(d, n)
+	t.letters.put(d.GetId(), reconciler.DeadLetter{Number: n, Letter: proto.CloneOf(d), Status: &reconcilerv1.DeadLetterStatus{
 		Id: d.GetId(), State: reconcilerv1.DeadLetterState_DEAD_LETTER_STATE_OPEN, Replays: old.Status.GetReplays()}})
 	return nil
 }
@@ -248,6 +250,7 @@ func (s *reconcilerStore) ResolveDeadLetter(ctx context.Context, number int64, s
 			d.Status.State, d.Status.ResolvedAt = state, timestamppb.New(now)
 			if state == reconcilerv1.DeadLetterState_DEAD_LETTER_STATE_REPLAYED {
 				d.Status.Replays++
+				s.source.replayed(d.Letter, number)
 			}
 			d.Status.ReplayTraceId = cmp.Or(traceID, d.Status.GetReplayTraceId())
 			s.t.letters.put(id, d)

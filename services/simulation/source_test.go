@@ -40,6 +40,11 @@ type source struct {
 	// noted is what had been done when a debt of that version was noted, debts which documents were ever owed.
 	noted map[int64]int
 	debts map[documentID]bool
+	// changed is how far the log of changes was read, sent how often each change is in it, buried how often it was when its letter of that
+	// number was kept.
+	changed [partitions]int
+	sent    map[string]int
+	buried  map[int64]int
 	// pending is what the transaction under way will have done; broken are promises that were not kept.
 	pending []func()
 	broken  []string
@@ -53,7 +58,7 @@ type edition struct {
 
 func newSource(w *world, s *scheduler, d dice, log *memoryLog) *source {
 	return &source{world: w, scheduler: s, dice: d, log: log, page: 1 + d.IntN(4, "page"), silent: w.fetch && chance(d, 3, "silent"),
-		shown: map[edition]time.Time{}, told: map[edition]bool{}, fetched: map[string]int{}, noted: map[int64]int{}, debts: map[documentID]bool{}}
+		shown: map[edition]time.Time{}, told: map[edition]bool{}, fetched: map[string]int{}, sent: map[string]int{}, buried: map[int64]int{}, noted: map[int64]int{}, debts: map[documentID]bool{}}
 }
 
 // cursor is where a list was left: after a document as of a change.
@@ -211,7 +216,40 @@ func (s *source) look() {
 			}
 		}
 		s.seen[p] = len(records)
+		records = s.log.topics[place{kafka.TopicChanged, p}]
+		for _, rec := range records[s.changed[p]:] {
+			if c, err := events.DecodeChange(rec.Value); err == nil {
+				s.sent[name(c)]++
+			}
+		}
+		s.changed[p] = len(records)
 	}
+}
+
+// name tells a change from all others.
+func name(c *eventv1.Change) string { return fmt.Sprint(c.GetEvent().GetId(), " at ", c.GetRevision()) }
+
+// buries takes in that a dead letter is kept.
+func (s *source) buries(d *eventv1.DeadLetter, number int64) {
+	if s == nil || d.GetChange() == nil {
+		return
+	}
+	s.pending = append(s.pending, func() {
+		s.look()
+		s.buried[number] = s.sent[name(d.GetChange())]
+	})
+}
+
+// replayed sees to it that a letter is closed only after its change was sent again.
+func (s *source) replayed(d *eventv1.DeadLetter, number int64) {
+	if s == nil || d.GetChange() == nil {
+		return
+	}
+	s.pending = append(s.pending, func() {
+		if s.look(); s.sent[name(d.GetChange())] <= s.buried[number] {
+			s.broken = append(s.broken, fmt.Sprintf("%s: the letter of %s was closed, and its change was not sent again", time.Now().Format("15:04:05"), name(d.GetChange())))
+		}
+	})
 }
 
 func (s *source) commit() {
