@@ -63,7 +63,7 @@ bench-scale: ## Events per second and processor time per event with 1, 2 and 4 o
 	cd e2e && go test -count=1 -tags kafka -run TestBenchScale -v -timeout 40m ./topology/
 
 .PHONY: check-deploy
-check-deploy: ## What is deployed, read by Prometheus' promtool, Caddy and an OpenTelemetry Collector (builds them once, some minutes)
+check-deploy: ## What is deployed, read by Prometheus' promtool, Alertmanager's amtool, Caddy and an OpenTelemetry Collector (builds them once, some minutes)
 	./scripts/check-deploy.sh
 
 .PHONY: test-jaeger

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Programs of other projects that read what is deployed, each built once from its Go module and kept.
-#   scripts/tool.sh promtool|caddy|jaeger   builds the program if it is not there yet, and prints its path
+#   scripts/tool.sh promtool|amtool|caddy|jaeger   builds the program if it is not there yet, and prints its path
 # Jaeger is an OpenTelemetry Collector with a storage for traces: it reads the collector's configuration too.
 # The first build of each takes minutes (Jaeger: eight on two busy processors). HOOKMESH_CACHE is where programs are kept; default: the
 # user's cache folder. The versions are those of docker-compose.yml's images; `make deploy-test` compares them.
@@ -8,11 +8,12 @@ set -euo pipefail
 # Of the ways in which Prometheus finds what to scrape, only the one that is used here: those of the clouds take longer to compile than all of the rest.
 promtool=(github.com/prometheus/prometheus cmd/promtool v0.316.0 remove_all_sd,enable_dns_sd)
 caddy=(github.com/caddyserver/caddy/v2 cmd/caddy v2.11.9)
+amtool=(github.com/prometheus/alertmanager cmd/amtool v0.35.0)
 jaeger=(github.com/jaegertracing/jaeger cmd/jaeger v1.76.0)
 cache=${HOOKMESH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/hookmesh}
 
 case ${1:-} in
-promtool | caddy | jaeger) declare -n tool=$1 ;;
+promtool | amtool | caddy | jaeger) declare -n tool=$1 ;;
 *) sed -n '2,6s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac
 at=$cache/$1-${tool[2]}

@@ -28,7 +28,7 @@ func loadCompose(t *testing.T) *types.Project {
 func TestTheComposeFileLoadsAndIsWhole(t *testing.T) {
 	project := loadCompose(t)
 	for _, want := range []string{"proxy", "gateway-1", "gateway-2", "verifier", "dedupe", "sequencer", "embedder", "reconciler", "kafka-1", "kafka-2", "kafka-3",
-		"postgres", "migrate", "collector", "jaeger", "prometheus", "grafana"} {
+		"postgres", "migrate", "collector", "jaeger", "loki", "prometheus", "alertmanager", "grafana"} {
 		if _, err := project.GetService(want); err != nil {
 			t.Errorf("%v", err)
 		}
@@ -106,7 +106,8 @@ func TestTheToolsThatCheckTheFilesHaveTheVersionsOfTheImages(t *testing.T) {
 	}
 	project := loadCompose(t)
 	for service, want := range map[string]struct{ image, tool string }{
-		"prometheus": {"prom/prometheus:v3.16.0", "cmd/promtool v0.316.0"}, "proxy": {"caddy:2.11.9", "cmd/caddy v2.11.9"},
+		"prometheus": {"prom/prometheus:v3.16.0", "cmd/promtool v0.316.0"}, "alertmanager": {"prom/alertmanager:v0.35.0", "cmd/amtool v0.35.0"},
+		"proxy":  {"caddy:2.11.9", "cmd/caddy v2.11.9"},
 		"jaeger": {"jaegertracing/jaeger:2.13.0", "cmd/jaeger v1.76.0"}, "collector": {"otel/opentelemetry-collector-contrib:0.140.0", "cmd/jaeger v1.76.0"},
 	} {
 		if got := project.Services[service].Image; got != want.image {

@@ -40,6 +40,7 @@ kafka: {brokers: ["k1:9092", "k2:9092"], partitions: 8, settings: {replication_f
 otlp: {endpoint: "http://collector:4318"}
 ingress: {enabled: true, host: hooks.example.com, tlsSecret: edge}
 serviceMonitor: {enabled: true}
+alerting: {enabled: true, secret: alerts}
 networkPolicy: {ingressNamespaceLabels: {name: ingress}}
 config:
   sources:
@@ -94,7 +95,7 @@ var known = map[string]func() any{
 	"Ingress": func() any { return &networkingv1.Ingress{} }, "PodDisruptionBudget": func() any { return &policyv1.PodDisruptionBudget{} },
 	"HorizontalPodAutoscaler": func() any { return &autoscalingv2.HorizontalPodAutoscaler{} },
 	"Job":                     func() any { return &batchv1.Job{} },
-	"ScaledObject":            nil, "ServiceMonitor": nil,
+	"ScaledObject":            nil, "ServiceMonitor": nil, "PrometheusRule": nil, "AlertmanagerConfig": nil,
 }
 
 // objects renders the chart and decodes what comes out, by kind.
@@ -152,7 +153,7 @@ func TestTheChartRendersWhatKubernetesUnderstands(t *testing.T) {
 		want   map[string]int
 	}{
 		"plain":      {plain, map[string]int{"StatefulSet": 6, "Service": 7, "ConfigMap": 1, "NetworkPolicy": 6, "PodDisruptionBudget": 1}},
-		"everything": {everything, map[string]int{"StatefulSet": 6, "Service": 7, "ConfigMap": 2, "Job": 1, "NetworkPolicy": 6, "PodDisruptionBudget": 6, "Ingress": 1, "HorizontalPodAutoscaler": 2, "ScaledObject": 3, "ServiceMonitor": 6}},
+		"everything": {everything, map[string]int{"StatefulSet": 6, "Service": 7, "ConfigMap": 2, "Job": 1, "NetworkPolicy": 6, "PodDisruptionBudget": 6, "Ingress": 1, "HorizontalPodAutoscaler": 2, "ScaledObject": 3, "ServiceMonitor": 6, "PrometheusRule": 1, "AlertmanagerConfig": 1}},
 	} {
 		found := objects(t, tc.values)
 		if got := counts(found); fmt.Sprint(got) != fmt.Sprint(tc.want) {

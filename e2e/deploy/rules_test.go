@@ -72,3 +72,58 @@ func TestEveryAlertFiresInATestAndHasARunbook(t *testing.T) {
 		}
 	}
 }
+
+// inhibition is what one alert keeps from being told.
+type inhibition struct{ source, target, equal string }
+
+// What Alertmanager keeps quiet are alerts that there are, and the chart says the same.
+func TestWhatInhibitsIsThere(t *testing.T) {
+	read := func(path string, into any) {
+		t.Helper()
+		raw, err := os.ReadFile(filepath.Join(root, path))
+		if err == nil {
+			err = yaml.Unmarshal(raw, into)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	var file struct {
+		Rules []struct {
+			Source []string `json:"source_matchers"`
+			Target []string `json:"target_matchers"`
+			Equal  []string `json:"equal"`
+		} `json:"inhibit_rules"`
+	}
+	var values struct {
+		Alerting struct {
+			Inhibit []struct {
+				Source, Target string
+				Equal          []string
+			}
+		}
+	}
+	read("deploy/alertmanager/alertmanager.yaml", &file)
+	read("deploy/helm/hookmesh/values.yaml", &values)
+	known := alerts(t)
+	names := func(matchers []string) string {
+		_, quoted, _ := strings.Cut(strings.Join(matchers, ","), `"`)
+		text := strings.TrimSuffix(quoted, `"`)
+		for name := range strings.SplitSeq(text, "|") {
+			if known[name] == "" {
+				t.Errorf("there is no alert %q in %v", name, matchers)
+			}
+		}
+		return text
+	}
+	var compose, chart []inhibition
+	for _, r := range file.Rules {
+		compose = append(compose, inhibition{names(r.Source), names(r.Target), strings.Join(r.Equal, ",")})
+	}
+	for _, r := range values.Alerting.Inhibit {
+		chart = append(chart, inhibition{r.Source, r.Target, strings.Join(r.Equal, ",")})
+	}
+	if len(compose) == 0 || !slices.Equal(compose, chart) {
+		t.Errorf("compose %v, chart %v", compose, chart)
+	}
+}
