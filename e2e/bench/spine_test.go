@@ -1,13 +1,18 @@
 package bench
 
 import (
+	"database/sql"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	_ "modernc.org/sqlite" // to fill the program's databases from outside
 
 	"github.com/hookmesh/hookmesh/e2e/mesh"
 )
@@ -55,14 +60,35 @@ func BenchmarkWebhookToSearchable(b *testing.B) {
 	}
 }
 
-// BenchmarkStart measures how long hookmesh takes from its start to ready, and its size.
+// know adds documents to a knowledge base that nobody uses.
+func know(b *testing.B, path string, n int) {
+	b.Helper()
+	db, err := sql.Open("sqlite", path)
+	if err == nil {
+		_, err = db.ExecContext(b.Context(), `WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)
+			INSERT INTO documents (source, document, revision, state, version, updated) SELECT 'known', 'page-' || i, 7, 1, '7', 1 FROM n WHERE ? > 0`, n, n)
+		err = errors.Join(err, db.Close())
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
+}
+
+// BenchmarkStart measures how long hookmesh takes from its start to ready, by how many documents are known, and its size.
 func BenchmarkStart(b *testing.B) {
-	m := mesh.Start(b, "")
-	for b.Loop() {
-		m.Kill()
-		began := time.Now()
-		m.Up()
-		b.ReportMetric(float64(time.Since(began).Milliseconds()), "ready-ms")
+	for _, known := range []int{0, 100_000, 500_000} {
+		b.Run(fmt.Sprintf("known=%d", known), func(b *testing.B) {
+			m := mesh.Start(b, "")
+			m.Kill()
+			know(b, filepath.Join(m.Dir, "data", "knowledge.db"), known)
+			m.Up()
+			for b.Loop() {
+				m.Kill()
+				began := time.Now()
+				m.Up()
+				b.ReportMetric(float64(time.Since(began).Milliseconds()), "ready-ms")
+			}
+		})
 	}
 	info, err := os.Stat(mesh.Binary(b))
 	if err != nil {

@@ -166,6 +166,11 @@ func initSequencer(ctx context.Context, m *Mesh) error {
 		return err
 	}
 	m.order = store
+	if !m.here("embedder") {
+		if err := runAlone(ctx, store); err != nil {
+			return err
+		}
+	}
 	service, err := sequencer.New(store, m.log, sequencer.Config{
 		MaxHeld: m.cfg.Sequencer.MaxHeld, MaxHeldTotal: m.cfg.Sequencer.MaxHeldTotal, TombstoneTTL: m.cfg.Sequencer.TombstoneTTL,
 	}, m.tel.Named("sequencer"), m.opts.Now)

@@ -53,4 +53,4 @@ CREATE INDEX events_at ON events (at);`, sqlite.StageBatchSchema, `
 CREATE TABLE breakers (
 	endpoint TEXT PRIMARY KEY,
 	state    BLOB NOT NULL
-) WITHOUT ROWID;`, sqlite.StageMarkSchema}
+) WITHOUT ROWID;`, sqlite.StageMarkSchema, sqlite.AgreementSchema}

@@ -42,6 +42,30 @@ func passLink(links map[string]int64, epoch string, seq int64) {
 	links[epoch] = seq
 }
 
+// Behind says whether the store of a stage, whose positions are given, may be older than what it sent: whether a stage below has passed a link that
+// they do not account for. Links that are in known as well do not count. An epoch is in the store before anything of it is sent, so what
+// was sent is of the epoch in the store, or of one whose claim was earlier. It tells of a store that was not used since it went back: once
+// it has been claimed a few times, old epochs look like its own.
+func Behind(positions []Position, links, known map[string]int64) bool {
+	newest := map[string]Position{} // by line
+	for _, p := range positions {
+		line, _ := splitEpoch(p.Epoch)
+		newest[line] = p
+	}
+	for epoch, seq := range links {
+		if seq <= known[epoch] {
+			continue
+		}
+		line, claim := splitEpoch(epoch)
+		p, found := newest[line]
+		_, last := splitEpoch(p.Epoch)
+		if !found || seq > p.Seq || (epoch != p.Epoch && claim >= last) {
+			return true
+		}
+	}
+	return false
+}
+
 // formatLink writes a link: the epoch of the producing partition and the number of the output in it.
 func formatLink(epoch string, seq int64) []byte {
 	b := make([]byte, 0, len(epoch)+21)

@@ -43,3 +43,27 @@ func TestNoTwoOwnersShareAnEpoch(t *testing.T) {
 		seen[epoch] = true
 	}
 }
+
+func TestAStoreIsBehindIfItDoesNotAccountForALink(t *testing.T) {
+	positions := []Position{{Epoch: "a/3/x", Seq: 20}, {Epoch: "b", Seq: 5}}
+	cases := []struct {
+		links, known map[string]int64
+		behind       bool
+	}{
+		{nil, nil, false},
+		{map[string]int64{"a": 2, "a/2/w": 11, "a/3/x": 20, "b": 5}, nil, false},
+		{map[string]int64{"a/3/x": 21}, nil, true}, // it sent more than it knows of
+		{map[string]int64{"b": 6}, nil, true},
+		{map[string]int64{"a/3/y": 12}, nil, true}, // it was claimed, and then not
+		{map[string]int64{"a/4/z": 12}, nil, true},
+		{map[string]int64{"a/2/w": 21}, nil, true}, // numbers go on from epoch to epoch
+		{map[string]int64{"c/1/v": 1}, nil, true},  // another store
+		{map[string]int64{"a/4/z": 12, "c/1/v": 1}, map[string]int64{"a/4/z": 12, "c/1/v": 1}, false},
+		{map[string]int64{"a/4/z": 13}, map[string]int64{"a/4/z": 12}, true},
+	}
+	for _, c := range cases {
+		if Behind(positions, c.links, c.known) != c.behind {
+			t.Errorf("links %v, known %v: %v", c.links, c.known, !c.behind)
+		}
+	}
+}
