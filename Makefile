@@ -79,7 +79,7 @@ scenarios: ## Failures from the field against the built program, as a table (abo
 	@set -o pipefail; cd e2e && go test -tags scenarios -count=1 -v -parallel 4 -timeout 8m -run TestScenarios ./scenarios | grep -vE '^ *(=== |--- PASS)'
 
 .PHONY: scenarios-kafka
-scenarios-kafka: ## The same over separate processes on Apache Kafka and PostgreSQL (needs what test-kafka and test-postgres need; about five minutes)
+scenarios-kafka: ## The same over separate processes on Apache Kafka and PostgreSQL (needs what test-kafka and test-postgres need; five to eight minutes)
 	@set -o pipefail; cd e2e && go test -tags scenarios,kafka -count=1 -v -parallel 2 -timeout 20m -run TestScenariosApart ./scenarios | grep -vE '^ *(=== |--- PASS)'
 
 .PHONY: bench

@@ -38,6 +38,7 @@ func TestScenariosApart(t *testing.T) {
 		g := <-free
 		t.Cleanup(func() { free <- g })
 		w, top, sources := draw(t, s)
+		w.patience = 2 * time.Minute // fourteen processes and two Kafkas may share two processors with others
 		w.mesh, w.trouble = g.Begin(t, top, sources), &manyProcesses{w, g}
 		return w
 	})

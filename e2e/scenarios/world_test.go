@@ -70,6 +70,8 @@ type world struct {
 	mesh  *mesh.Mesh
 	wiki  *wiki
 	model *model
+	// patience is how long the knowledge base may take to be equal to the wiki.
+	patience time.Duration
 	// wait and end are what ${WAIT} and ${END} stand for.
 	wait time.Duration
 	end  time.Time
@@ -77,7 +79,7 @@ type world struct {
 
 // draw makes a world without its program, and says what that is to be told: settings of the file, and its sources as a list.
 func draw(t testing.TB, s setup) (w *world, top, sources string) {
-	w = &world{TB: t, wiki: newWiki(t), wait: s.wait, end: time.Now().Add(s.wait)}
+	w = &world{TB: t, wiki: newWiki(t), patience: 40 * time.Second, wait: s.wait, end: time.Now().Add(s.wait)}
 	s.secrets = strings.ReplaceAll(s.secrets, "${END}", w.end.UTC().Format(time.RFC3339Nano))
 	lines := slices.Clone(s.top)
 	if s.model {
@@ -327,7 +329,7 @@ func (w *world) differences() error {
 // converged waits until wiki and knowledge base are equal, and returns how long that took since a moment.
 func (w *world) converged(since time.Time) time.Duration {
 	w.Helper()
-	w.mesh.Until(40*time.Second, "the knowledge base is equal to the wiki", w.differences)
+	w.mesh.Until(w.patience, "the knowledge base is equal to the wiki", w.differences)
 	return time.Since(since).Round(10 * time.Millisecond)
 }
 
