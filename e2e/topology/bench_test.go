@@ -45,7 +45,10 @@ func TestBenchMesh(t *testing.T) {
 		}
 		return final
 	}
-	m := startMesh(t, topology.Options{Brokers: setting(t, "MESH_BROKERS", 3), Replicas: map[string]int{"gateway": 2, "verifier": 2}, Direct: true})
+	m := startMesh(t, topology.Options{Brokers: setting(t, "MESH_BROKERS", 3), Replicas: map[string]int{"gateway": 2, "verifier": 2}, Direct: true, Partitions: 3})
+	if err := m.StandBack(setting(t, "MESH_BEHIND", 19)); err != nil {
+		t.Fatal(err)
+	}
 	// A Java program that has just started compiles itself; nobody measures a cluster in its first seconds.
 	known := warm(t, m, setting(t, "MESH_WARM", 4_000), connections)
 	if dir := os.Getenv("MESH_PROFILE"); dir != "" {

@@ -14,15 +14,12 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
-	dedupev1 "github.com/hookmesh/hookmesh/gen/hookmesh/dedupe/v1"
-	eventv1 "github.com/hookmesh/hookmesh/gen/hookmesh/event/v1"
 	verifierv1 "github.com/hookmesh/hookmesh/gen/hookmesh/verifier/v1"
 )
 
 const (
 	maxVerifyBatch = 64      // the contract allows 1,024; more per call would only make everybody wait for the slowest
 	maxVerifyBytes = 1 << 20 // of bodies; a larger one goes alone
-	maxCheckBatch  = 4096    // the contract's bound
 	// maxReceive bounds an answer of a service: the verifier answers a body with events that hold it up to twice.
 	maxReceive = 64 << 20
 )
@@ -94,60 +91,6 @@ func (s *Service) verifyBatch(ctx context.Context, reqs []*verifierv1.VerifyRequ
 			res, err = &verifierv1.VerifyResponse{Verdict: verifierv1.Verdict_VERDICT_UNKNOWN_SOURCE}, nil
 		}
 		out[i] = verified{response: res, err: err, by: by}
-	}
-	return out, nil
-}
-
-// duplicates asks dedupe which events were processed before: for each the id of the first, or "". If dedupe does not answer, none
-// was: the verdict that counts falls when the event is consumed.
-func (s *Service) duplicates(ctx context.Context, events []*eventv1.Event) []string {
-	none := make([]string, len(events))
-	if len(events) == 0 || len(events) > maxCheckBatch {
-		return none
-	}
-	ctx, span := s.startSpan(ctx, "dedupe check")
-	defer span.End()
-	identities := make([]*eventv1.Event, len(events))
-	for i, e := range events {
-		identities[i] = identity(e)
-	}
-	of, err := s.checking.Do(ctx, identities)
-	if err != nil {
-		span.RecordError(err)
-		span.SetStatus(otelcodes.Error, "dedupe did not answer; the event goes on")
-		return none
-	}
-	return of
-}
-
-// identity is what dedupe needs to know an event again.
-func identity(e *eventv1.Event) *eventv1.Event {
-	return &eventv1.Event{
-		Id: e.GetId(), Source: e.GetSource(), DocumentId: e.GetDocumentId(), Action: e.GetAction(), IdempotencyKey: e.GetIdempotencyKey(),
-		ContentHash: e.GetContentHash(), Ordering: e.GetOrdering(), Sequence: e.Sequence, Version: e.GetVersion(), //nolint:protogetter // presence matters
-		OccurredAt: e.GetOccurredAt(), ReceivedAt: e.GetReceivedAt(), Origin: e.GetOrigin(), DedupeTtlSeconds: e.GetDedupeTtlSeconds(),
-	}
-}
-
-// checkBatch asks for several deliveries at once.
-func (s *Service) checkBatch(ctx context.Context, questions [][]*eventv1.Event) ([][]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.CheckTimeout)
-	defer cancel()
-	var all []*eventv1.Event
-	for _, q := range questions {
-		all = append(all, q...)
-	}
-	res, err := s.deps.Dedupe.Check(ctx, &dedupev1.CheckRequest{Events: all})
-	if err != nil {
-		return nil, err
-	}
-	of := res.GetDuplicateOf()
-	if len(of) != len(all) {
-		return nil, fmt.Errorf("dedupe answered %d of %d events", len(of), len(all))
-	}
-	out := make([][]string, len(questions))
-	for i, q := range questions {
-		out[i], of = of[:len(q):len(q)], of[len(q):]
 	}
 	return out, nil
 }

@@ -93,6 +93,7 @@ type Service struct {
 	sources    atomic.Pointer[table]
 	spool      *spool.Spool
 	debts      *ledger
+	checks     checks
 
 	verifying *batch.Batcher[*verifierv1.VerifyRequest, verified]
 	checking  *batch.Batcher[[]*eventv1.Event, []string]
@@ -133,12 +134,14 @@ func New(deps Deps, cfg Config) (*Service, error) {
 	s.sources.Store(newTable(cfg.Sources, cfg.Replicas, nil, !cfg.MoreSources))
 	s.verifying = batch.New(batch.Config[*verifierv1.VerifyRequest]{
 		Lanes: cfg.Lanes, MaxItems: maxVerifyBatch, MaxWeight: maxVerifyBytes, Weight: func(r *verifierv1.VerifyRequest) int { return len(r.GetBody()) },
+		Linger: s.inCrowd(cfg.AskLinger),
 	}, s.verifyBatch)
 	s.checking = batch.New(batch.Config[[]*eventv1.Event]{
 		Lanes: cfg.Lanes, MaxItems: maxCheckBatch, MaxWeight: maxCheckBatch, Weight: func(e []*eventv1.Event) int { return len(e) },
+		Linger: s.inCrowd(cfg.AskLinger),
 	}, s.checkBatch)
 	s.producing = batch.New(batch.Config[[]stage.Output]{
-		Lanes: produceLanes, MaxItems: maxProduceRecords, MaxWeight: maxProduceBytes, Weight: outputsSize,
+		Lanes: produceLanes, MaxItems: maxProduceRecords, MaxWeight: maxProduceBytes, Weight: outputsSize, Linger: s.inCrowd(cfg.WriteLinger),
 	}, s.produceBatch)
 	var err error
 	if s.spool, err = spool.Open(cfg.SpoolDir, spool.Options{MaxBytes: cfg.SpoolBytes, Logger: s.tel.Logger, Disk: deps.Disk}); err != nil {

@@ -11,9 +11,9 @@ import (
 
 // meters are what the gateway counts.
 type meters struct {
-	requests, sheds, debts, drains, drainFailures metric.Int64Counter
-	duration                                      metric.Float64Histogram
-	gauges                                        metric.Registration
+	requests, sheds, debts, drains, drainFailures, withoutCheck metric.Int64Counter
+	duration                                                    metric.Float64Histogram
+	gauges                                                      metric.Registration
 	// outcomes keeps the attributes of each pair of source and outcome; both are few.
 	mu       sync.RWMutex
 	outcomes map[outcomeKey]outcomeOptions
@@ -49,6 +49,7 @@ func newMeters(s *Service) (*meters, error) {
 	m.requests = counter("hookmesh.gateway.requests", "Deliveries, by source and outcome.")
 	m.sheds = counter("hookmesh.gateway.sheds", "Deliveries that were sent away with 429, by source and code.")
 	m.debts = counter("hookmesh.gateway.debts", "Debts that were recorded for the reconciler, by source and reason.")
+	m.withoutCheck = counter("hookmesh.gateway.unchecked", "Events that were taken without dedupe's answer, because it did not come in time. What repeats is dropped later.")
 	m.drains = counter("hookmesh.gateway.spool.drained", "Records that went from the spool to Kafka.")
 	m.drainFailures = counter("hookmesh.gateway.spool.drain_failures", "Tries to write the spool's records to Kafka that failed.")
 	var err error
@@ -111,6 +112,12 @@ func (m *meters) shed(source, code string) {
 
 func (m *meters) debt(ctx context.Context, source, reason string) {
 	m.debts.Add(ctx, 1, metric.WithAttributes(attribute.String("source", source), attribute.String("reason", reason)))
+}
+
+func (m *meters) unchecked(ctx context.Context, events int) {
+	if events > 0 {
+		m.withoutCheck.Add(ctx, int64(events))
+	}
 }
 
 func (m *meters) drained(ctx context.Context, records int) { m.drains.Add(ctx, int64(records)) }

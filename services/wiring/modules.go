@@ -55,6 +55,13 @@ var modules = map[string]module{
 // slow instance does not hold up everybody.
 const remoteLanes = 2
 
+// askLinger and writeLinger are how long the gateway's calls to other processes wait for company in a crowd. A request costs its peers about
+// as much as ten records in it, and Kafka's replicas as much again; both are short beside what a durable write takes.
+const (
+	askLinger   = time.Millisecond
+	writeLinger = 4 * time.Millisecond
+)
+
 func initGateway(_ context.Context, m *Mesh) error {
 	conn := m.conns
 	cfg := gateway.Config{
@@ -63,7 +70,10 @@ func initGateway(_ context.Context, m *Mesh) error {
 		TargetLatency: m.cfg.Gateway.TargetLatency, Replicas: m.cfg.Gateway.Replicas,
 	}
 	if !m.here("verifier") || !m.here("dedupe") {
-		cfg.Lanes = remoteLanes
+		cfg.Lanes, cfg.AskLinger = remoteLanes, askLinger
+	}
+	if len(m.cfg.Kafka.Brokers) > 0 {
+		cfg.WriteLinger = writeLinger
 	}
 	var err1, err2 error
 	cfg.MoreSources = true

@@ -1,5 +1,5 @@
-// Package batch lets callers that ask at the same time share one request. Nobody waits for company: the first caller goes at
-// once; those that come while all lanes are busy go together as soon as one is free. It has no goroutines of its own: one of
+// Package batch lets callers that ask at the same time share one request. Unless Linger says so nobody waits for company: the first
+// caller goes at once; those that come while all lanes are busy go together as soon as one is free. It has no goroutines of its own: one of
 // the waiting callers does the work for the others.
 package batch
 
@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"time"
 )
 
 // Config bounds the batches.
@@ -21,6 +22,9 @@ type Config[Q any] struct {
 	MaxWeight int
 	// Weight says how heavy a question is; nil: 1.
 	Weight func(Q) int
+	// Linger says how long a batch waits for company before it goes; those that come meanwhile go with it, whatever lanes are free.
+	// It should be 0 where no company is to be expected, and is called with a lock held. nil: 0.
+	Linger func() time.Duration
 }
 
 // Do answers questions in their order. The context is that of one of the callers, without its cancellation: set a timeout.
@@ -34,6 +38,8 @@ type Batcher[Q, A any] struct {
 	mu    sync.Mutex
 	queue []*call[Q, A]
 	busy  int
+	// gathering: a leader waits for company.
+	gathering bool
 	// idle keeps calls that have ended, with their channels.
 	idle sync.Pool
 }
@@ -66,6 +72,9 @@ func New[Q, A any](cfg Config[Q], do Do[Q, A]) *Batcher[Q, A] {
 	if cfg.Weight == nil {
 		cfg.Weight = func(Q) int { return 1 }
 	}
+	if cfg.Linger == nil {
+		cfg.Linger = func() time.Duration { return 0 }
+	}
 	b := &Batcher[Q, A]{do: do, cfg: cfg}
 	b.idle.New = func() any { return &call[Q, A]{signal: make(chan signal, 1)} }
 	return b
@@ -88,17 +97,34 @@ func (b *Batcher[Q, A]) Do(ctx context.Context, question Q) (A, error) {
 			return b.release(c)
 		}
 	}
-	// On a busy machine, those that are about to ask come along; on an idle one this takes no time.
-	runtime.Gosched()
+	b.gather()
 	b.run(ctx, c)
 	return b.release(c)
+}
+
+// gather lets others come along: those that are about to ask, which on an idle machine takes no time, or as many as come while the
+// batch lingers.
+func (b *Batcher[Q, A]) gather() {
+	runtime.Gosched()
+	b.mu.Lock()
+	wait := b.cfg.Linger()
+	if b.gathering || wait <= 0 {
+		b.mu.Unlock()
+		return
+	}
+	b.gathering = true
+	b.mu.Unlock()
+	time.Sleep(wait)
+	b.mu.Lock()
+	b.gathering = false
+	b.mu.Unlock()
 }
 
 // enter takes a free lane for the caller, or queues it.
 func (b *Batcher[Q, A]) enter(c *call[Q, A]) (leads bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.busy < b.cfg.Lanes { // then nobody waits
+	if b.busy < b.cfg.Lanes && !b.gathering { // then nobody waits
 		b.busy++
 		return true
 	}
@@ -175,7 +201,7 @@ func (b *Batcher[Q, A]) drop(n int) {
 func (b *Batcher[Q, A]) pass() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if len(b.queue) == 0 {
+	if len(b.queue) == 0 || b.gathering { // whoever waits goes with the one that gathers
 		b.busy--
 		return
 	}

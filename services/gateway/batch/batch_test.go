@@ -48,8 +48,15 @@ func TestCallersThatWaitShareOneRequest(t *testing.T) {
 }
 
 func TestNoQuestionIsLostOverSeveralLanes(t *testing.T) {
+	for _, linger := range []time.Duration{0, 20 * time.Microsecond} {
+		t.Run(linger.String(), func(t *testing.T) { loseNothing(t, linger) })
+	}
+}
+
+func loseNothing(t *testing.T, linger time.Duration) {
+	t.Helper()
 	var asked atomic.Int64
-	b := batch.New(batch.Config[int]{Lanes: 3, MaxItems: 5}, func(_ context.Context, qs []int) ([]int, error) {
+	b := batch.New(batch.Config[int]{Lanes: 3, MaxItems: 5, Linger: func() time.Duration { return linger }}, func(_ context.Context, qs []int) ([]int, error) {
 		asked.Add(int64(len(qs)))
 		return qs, nil
 	})
@@ -145,4 +152,41 @@ func TestAFailureIsToldToAllAndAPanicIsAFailure(t *testing.T) {
 			}
 		}
 	}
+}
+
+func TestABatchThatLingersTakesThoseAlongThatCome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		var sizes []int
+		linger := 4 * time.Millisecond
+		b := batch.New(batch.Config[int]{Lanes: 2, MaxItems: 4, Linger: func() time.Duration { return linger }}, func(_ context.Context, qs []int) ([]int, error) {
+			mu.Lock()
+			sizes = append(sizes, len(qs))
+			mu.Unlock()
+			time.Sleep(time.Second)
+			return qs, nil
+		})
+		began := time.Now()
+		var wg sync.WaitGroup
+		ask := func(want time.Duration) {
+			wg.Go(func() {
+				if _, err := b.Do(t.Context(), 1); err != nil || time.Since(began) != want {
+					t.Errorf("answered after %s, %v, want %s", time.Since(began), err, want)
+				}
+			})
+		}
+		ask(1004 * time.Millisecond)
+		time.Sleep(time.Millisecond)
+		ask(1004 * time.Millisecond) // a lane is free, but the first is about to go
+		ask(1004 * time.Millisecond)
+		time.Sleep(4 * time.Millisecond)
+		ask(1009 * time.Millisecond) // the first has gone; this one begins to linger on the other lane
+		wg.Wait()
+		if len(sizes) != 2 || sizes[0] != 3 || sizes[1] != 1 {
+			t.Errorf("batches of %v, want 3 and 1", sizes)
+		}
+		began, linger = time.Now(), 0
+		ask(time.Second)
+		wg.Wait()
+	})
 }

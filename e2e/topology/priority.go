@@ -1,0 +1,28 @@
+package topology
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"syscall"
+)
+
+// StandBack lets everything behind the gateways and verifiers give way to them where processors are short, as CPU weights do in production:
+// a log keeps the work of the stages, and nothing keeps a sender. nice counts as nice(1) does, from 0 (as everybody) to 19. What is started
+// later stands where its parent does.
+func (m *Mesh) StandBack(nice int) error {
+	pids := append(m.Postgres.children(), m.Postgres.PID())
+	for _, in := range m.Instances {
+		if !slices.Contains([]string{"gateway", "verifier"}, in.Service) {
+			pids = append(pids, in.PID())
+		}
+	}
+	var errs []error
+	for _, pid := range pids {
+		// All of them lead a process group, and all threads of a group are set at once; those of a process would not be.
+		if err := syscall.Setpriority(syscall.PRIO_PGRP, pid, nice); err != nil && !errors.Is(err, syscall.ESRCH) { // a child of PostgreSQL may have ended
+			errs = append(errs, fmt.Errorf("priority of process %d: %w", pid, err))
+		}
+	}
+	return errors.Join(errs...)
+}
