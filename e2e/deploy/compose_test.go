@@ -11,6 +11,16 @@ import (
 	"github.com/compose-spec/compose-go/v2/types"
 )
 
+// On one host the services behind the log give way to those that take deliveries in.
+func TestWhatStandsBehindTheLogGivesWay(t *testing.T) {
+	behind := []string{"dedupe", "sequencer", "embedder", "reconciler", "postgres"}
+	for name, service := range loadCompose(t).Services {
+		if gives := service.CPUShares > 0 && service.CPUShares < 1024; gives != slices.Contains(behind, name) {
+			t.Errorf("%s has %d CPU shares", name, service.CPUShares)
+		}
+	}
+}
+
 func loadCompose(t *testing.T) *types.Project {
 	t.Helper()
 	opts, err := cli.NewProjectOptions([]string{filepath.Join(root, "docker-compose.yml")},

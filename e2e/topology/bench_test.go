@@ -63,7 +63,7 @@ func sendAll(t *testing.T, name, url string, client *http.Client, events, connec
 func benchMesh(t *testing.T, nodes, events, connections int) {
 	t.Helper()
 	m := startMesh(t, topology.Options{Brokers: nodes, Replicas: map[string]int{"gateway": 2, "verifier": 2}, Direct: true, Partitions: 3})
-	if err := m.StandBack(setting(t, "MESH_NICE", 19)); err != nil {
+	if err := m.StandBack(setting(t, "MESH_NICE", 12)); err != nil {
 		t.Fatal(err)
 	}
 	// A Java program that has just started compiles itself; nobody measures a cluster in its first seconds.

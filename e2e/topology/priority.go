@@ -7,9 +7,9 @@ import (
 	"syscall"
 )
 
-// StandBack lets everything behind the gateways and verifiers give way to them where processors are short, as CPU weights do in production:
-// a log keeps the work of the stages, and nothing keeps a sender. nice counts as nice(1) does, from 0 (as everybody) to 19. What is started
-// later stands where its parent does.
+// StandBack lets everything behind the gateways and verifiers give way to them where processors are short, as the weights of the compose file do:
+// the log keeps the work of the stages, and nothing keeps a sender. nice counts as nice(1) does, from 0 (as everybody) to 19; 12 is a
+// sixteenth of the weight. What is started later stands where its parent does.
 func (m *Mesh) StandBack(nice int) error {
 	pids := append(m.Postgres.children(), m.Postgres.PID())
 	for _, in := range m.Instances {
