@@ -90,7 +90,7 @@ func (t *reconcilerTx) AddDebt(_ context.Context, d *eventv1.Debt) error {
 		t.debts.put(k, owed{old.number, reconciler.Debt{Debt: old.Debt.Debt, Version: t.next()}})
 	}
 	now, _ := t.debts.get(k)
-	t.source.owes(d, now.Version)
+	t.source.owes(now.Debt.Debt, now.Version) // a RESYNC stays one, whatever is owed besides
 	return nil
 }
 
