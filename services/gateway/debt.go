@@ -109,7 +109,7 @@ func (l *ledger) take() []debt {
 
 // payDebts writes debts as they come in, at most once per interval, until ctx ends.
 func (s *Service) payDebts(ctx context.Context) {
-	for {
+	for ctx.Err() == nil { // what could not be written wakes at once, and is not tried for ever when ctx has ended
 		select {
 		case <-ctx.Done():
 			return

@@ -51,6 +51,7 @@ func (s *Service) storeSomewhere(ctx context.Context, outputs []stage.Output) (p
 		return "spool", nil
 	}
 	if s.cfg.Durability == DurabilitySpool && s.spool.Empty() && !errors.Is(appendErr, spool.ErrClosed) {
+		s.tel.Logger.WarnContext(ctx, "the spool did not take a record; it goes to Kafka", "error", appendErr)
 		if first = s.produce(ctx, outputs); first == nil {
 			return "broker", nil
 		}
