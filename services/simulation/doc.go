@@ -1,10 +1,13 @@
-// Package simulation proves identity and order: it holds no code of the mesh, only tests that run the real verifier and the
-// real stages (dedupe, sequencer, embedder, reconciler, and the mechanism that moves their records) over stores and a log in memory that follow the same contracts.
+// Package simulation proves identity and order: it holds no code of the mesh, only tests that run the real gateway and verifier and
+// the real stages (dedupe, sequencer, embedder, reconciler, and the mechanism that moves their records) over stores and a log in memory that follow the same contracts.
 //
 //   - world and model: a source with its true history, and what the knowledge base must be in the end, from that history alone.
-//   - verifier: the source's requests, signed as it signs, and the event that is made of each by a preset; it must say what truly
-//     happened. Forged, altered, unsigned and stale requests come among them, and none gets in. What the gateway does with a verdict
-//     is a model: it writes the event, and the event of each 202 must be there in the end.
+//   - verifier: the source's requests, signed as it signs, and the event that is made of each by a preset.
+//   - gateways: two instances of the real gateway, each with a spool, a ledger of debts and limits of its own, in front of the real verifier
+//     and dedupe, which may fail or answer too late. Senders repeat what is not answered with 2xx; forged, altered, unsigned and stale
+//     requests come among theirs. What a gateway writes must say what truly happened, the events of each 200 and 202 must be in the
+//     log in the end, and what was sent away for lack of room, or as too old, must be a debt.
+//   - disk: what a gateway has written outlives it; what it has flushed outlives a power cut.
 //   - source: the world as its API lists it, in pages that are read while it changes; it asks to be left alone, forgets its cursors, and
 //     answers late, also to those that have lost their lease. It sees to it that no cursor leaves behind what was not produced, and that
 //     no debt is paid before something was done for it.

@@ -20,6 +20,7 @@ var (
 type process struct {
 	name   string
 	dead   bool
+	died   time.Time
 	cancel context.CancelCauseFunc
 }
 
@@ -59,7 +60,7 @@ func (s *scheduler) step(ctx context.Context, what string) error {
 		return nil // the test itself
 	}
 	s.mu.Lock()
-	t := &turn{p, what, s.steps, make(chan error, 1)}
+	t := &turn{p, pathOf(ctx) + what, s.steps, make(chan error, 1)}
 	s.waiting = append(s.waiting, t)
 	s.mu.Unlock()
 	select {
@@ -130,7 +131,7 @@ func (s *scheduler) judge(t *turn) error {
 // kill ends a process: none of its steps succeeds any more.
 func (s *scheduler) kill(p *process) {
 	s.crashes++
-	p.dead = true
+	p.dead, p.died = true, time.Now()
 	p.cancel(errCrashed)
 	synctest.Wait()
 }

@@ -110,6 +110,7 @@ type simulation struct {
 	verifier    *verifier.Service
 	promised    []string // the events whose deliveries were answered 202
 	broken      []string // what the verifier or the gateway did wrong on the way
+	gateways    *gateways
 	reconcilers *reconcilers
 }
 
@@ -138,6 +139,7 @@ func newSimulation(t *testing.T, seed uint64) *simulation {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.gateways = addGateways(s, dd)
 	addStage(s, 0, "dedupe", kafka.TopicAccepted, s.dedupes.memory, dd)
 	addStage(s, 1, "sequencer", kafka.TopicUnique, s.sequences.memory, sq)
 	newEmbedder := func() *embedder.Service {
@@ -245,61 +247,20 @@ func (s *simulation) run() {
 	<-stopped
 }
 
-func outputs(t *testing.T, all ...*eventv1.Event) (outs []stage.Output) {
-	for _, ev := range all {
-		out, err := events.Output(kafka.TopicAccepted, ev.GetSource(), ev.GetDocumentId(), ev)
-		if err != nil {
-			t.Fatal(err)
-		}
-		outs = append(outs, out)
-	}
-	return outs
-}
-
-// deliver begins a request for each delivery of each change, and polls in between.
+// deliver begins a sender for each delivery of each change, and forgers among them.
 func (s *simulation) deliver() {
 	w, d := s.world, s.dice
-	request := func(name string, at time.Time, make func(try int) []*eventv1.Event, same bool) {
-		p := &process{name: name, cancel: func(error) {}}
-		ctx := context.WithValue(s.ctx, processKey{}, p)
-		s.wg.Go(func() {
-			time.Sleep(time.Until(at))
-			var outs []stage.Output
-			var found []*eventv1.Event
-			for try := 0; s.ctx.Err() == nil; try++ {
-				p.dead = false // the gateway starts again
-				if outs == nil || !same {
-					if s.scheduler.step(ctx, "arrives") != nil {
-						time.Sleep(200 * time.Millisecond)
-						continue
-					}
-					found = make(try)
-					outs = outputs(s.t, found...)
-				}
-				if s.log.Produce(ctx, outs) == nil {
-					for _, ev := range found {
-						s.promised = append(s.promised, ev.GetId())
-					}
-					return
-				}
-				time.Sleep(time.Second)
-			}
-		})
-	}
 	for _, c := range w.changes {
 		copies := []int{1, 1, 2, 3}[d.IntN(4, "copies")]
 		if w.lossy && chance(d, 4, "lost") {
 			copies = 0
 		}
 		for copied := range copies {
-			name, forged := fmt.Sprintf("gateway-%d-%d", c.index, copied), chance(d, 4, "forged")
-			// A spool writes the same record again; a source that had no answer sends the change again.
-			request(name, c.at.Add(time.Duration(d.IntN(60_000, "delay"))*time.Millisecond), func(try int) []*eventv1.Event {
-				if forged {
-					s.forge(c)
-				}
-				return s.verified(c, fmt.Sprintf("%s-%d", name, try), time.Now())
-			}, chance(d, 2, "spool"))
+			name, at := fmt.Sprintf("sender-%d-%d", c.index, copied), c.at.Add(time.Duration(d.IntN(60_000, "delay"))*time.Millisecond)
+			s.gateways.deliver(name, c, at)
+			if chance(d, 4, "forged") {
+				s.gateways.forge(name, c, at)
+			}
 		}
 	}
 	s.reconcilers.incur()
@@ -314,6 +275,7 @@ func (s *simulation) unaccounted() []string {
 		}
 	}
 	bad := append(s.unkept(accepted), unaccounted(accepted, s.dedupes, s.sequences, s.knowledge)...)
+	bad = append(bad, s.gateways.unpaid()...)
 	bad = append(bad, s.reconcilers.unpaid()...)
 	letters := map[string]bool{}
 	for _, rec := range s.log.all(kafka.TopicDead) {
