@@ -66,6 +66,10 @@ bench-scale: ## Events per second and processor time per event with 1, 2 and 4 o
 check-deploy: ## What is deployed, read by Prometheus' promtool, Alertmanager's amtool, Caddy and an OpenTelemetry Collector (builds them once, some minutes)
 	./scripts/check-deploy.sh
 
+.PHONY: test-image
+test-image: ## Build the Dockerfile with buildah, without engine and registry, and run the image (needs root and buildah; minutes)
+	./scripts/image.sh
+
 .PHONY: test-jaeger
 test-jaeger: ## Traces of the separate processes through the deployed collector's configuration into a real Jaeger (needs what test-kafka and test-postgres need)
 	cd e2e/deploy && HOOKMESH_TEST_JAEGER=$$(../../scripts/tool.sh jaeger) GOWORK=off go test -tags kafka,jaeger -run Jaeger -count=1 -timeout 8m ./traces/
