@@ -2,12 +2,17 @@ package rpc
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/fullstorydev/grpchan/inprocgrpc"
 	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/stats"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
@@ -28,19 +33,73 @@ func newLocal(interceptor grpc.UnaryServerInterceptor, opts ...otelgrpc.Option) 
 		WithCloner(handover{}).
 		WithServerUnaryInterceptor(interceptor).
 		WithServerStatsHandler(otelgrpc.NewServerHandler(opts...)).
-		WithClientStatsHandler(otelgrpc.NewClientHandler(opts...))}
+		WithClientStatsHandler(endings{otelgrpc.NewClientHandler(opts...)})}
 }
 
 // Invoke implements grpc.ClientConnInterface.
 func (l Local) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	return l.channel.Invoke(ctx, method, args, reply, opts...)
+	return ending(ctx, l.channel.Invoke(ctx, method, args, reply, opts...))
 }
 
 // NewStream implements grpc.ClientConnInterface.
 func (l Local) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-	return l.channel.NewStream(ctx, desc, method, opts...)
+	stream, err := l.channel.NewStream(ctx, desc, method, opts...)
+	if err != nil {
+		return nil, err
+	}
+	return localStream{stream, desc.ClientStreams}, nil
+}
+
+// ending is the error with which a call ended as callers know it from the network. When the call's time is over, a server that comes to its
+// end at that moment may say nothing any more, and to the caller either can look as if it had come first: the end of the time, or that of a
+// channel with no answer in it, which the channel calls io.EOF. It has that one only of a call that is over; else a server always answers.
+func ending(ctx context.Context, err error) error {
+	if err == io.EOF && ctx.Err() != nil { //nolint:errorlint // the channel's own; a service's error never comes bare (see translate)
+		return status.FromContextError(ctx.Err()).Err()
+	}
+	return err
+}
+
+// endings tells those who trace and count calls how they ended for the caller.
+type endings struct{ stats.Handler }
+
+// HandleRPC implements stats.Handler.
+func (e endings) HandleRPC(ctx context.Context, s stats.RPCStats) {
+	if end, ok := s.(*stats.End); ok {
+		end.Error = ending(ctx, end.Error)
+	}
+	e.Handler.HandleRPC(ctx, s)
+}
+
+// localStream is a stream that ends as one over the network does: with statuses, and where the caller looks for them.
+type localStream struct {
+	grpc.ClientStream
+	sends bool // the caller sends as much as it likes
+}
+
+// SendMsg implements grpc.ClientStream.
+func (s localStream) SendMsg(m any) error {
+	err := s.ClientStream.SendMsg(m)
+	if err == io.EOF && !s.sends { //nolint:errorlint // as it stands in the contract of SendMsg
+		return nil // the server has ended the call already: why, is what the caller receives next
+	}
+	return s.over(err)
+}
+
+// Header implements grpc.ClientStream.
+func (s localStream) Header() (metadata.MD, error) {
+	md, err := s.ClientStream.Header()
+	return md, s.over(err)
+}
+
+// over makes a status of the error of a context.
+func (s localStream) over(err error) error {
+	if err != nil && errors.Is(err, s.Context().Err()) {
+		return status.FromContextError(err).Err()
+	}
+	return err
 }
 
 // handover passes messages on without copying what they hold.
