@@ -16,6 +16,8 @@
 //   - TestAnyHistoryAndAnyDeliveryConverge: rapid draws a history and how it is delivered; what it finds is shrunk and kept.
 //   - TestSimulation: the whole pipeline with crashes between any two steps, zombies, failing stores and brokers, jumping
 //     clocks, in virtual time. One seed is one run, to the last step: `make sim SEED=…` repeats it.
+//   - TestASeedIsOneRun: seeds are played twice, the second time with goroutines that are delayed wherever they meet, and must come out the
+//     same (-sim.twice: for how long). The rules that make it so are at scheduler.
 //
 // The line of TestAnyHistoryAndAnyDeliveryConverge has no reconciler: there, polls and the payment of debts are a model.
 package simulation

@@ -84,7 +84,8 @@ func (g *gateways) serve(ctx context.Context, d *door) error {
 	defer func() { disk.done = !processOf(ctx).dead }()
 	if chance(g.dice, 3, "replaced") {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, time.Duration(10+g.dice.IntN(120, "after"))*time.Second)
+		// Not in a moment in which something of its own is due: which of the two comes first would be chance.
+		ctx, cancel = context.WithTimeout(ctx, time.Duration(10+g.dice.IntN(120, "after"))*time.Second+123_457*time.Nanosecond)
 		defer cancel()
 	}
 	if d.gateway, err = gateway.New(g.deps(disk), g.cfg); err != nil {

@@ -141,6 +141,9 @@ func (r *memoryReader) Fetch(ctx context.Context, limit int, wait time.Duration)
 
 // take returns what is there, or what to wait for.
 func (r *memoryReader) take(limit int) ([]stage.Record, <-chan struct{}, error) {
+	if r.log.hooks != nil {
+		r.log.hooks.shake()
+	}
 	r.log.mu.Lock()
 	defer r.log.mu.Unlock()
 	if err := r.log.check(r.at, r.offset); err != nil {

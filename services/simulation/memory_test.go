@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 
 	"github.com/hookmesh/hookmesh/services/internal/stage"
 )
@@ -61,14 +62,26 @@ func (t *table[K, V]) commit() {
 
 func (t *table[K, V]) rollback() { clear(t.puts) }
 
+// hide implements hideable.
+func (t *table[K, V]) hide() (show func()) {
+	puts := t.puts
+	t.puts = nil
+	return func() { t.puts = puts }
+}
+
 type transactional interface {
 	commit()
 	rollback()
 }
 
+// hideable are changes that a reader must not see before they are committed.
+type hideable interface{ hide() (show func()) }
+
 // hooks are where a simulation takes hold: it may let time pass, fail the step, or end the process. Nil: nothing happens.
 type hooks interface {
 	step(ctx context.Context, what string) error
+	// shake may let other goroutines go first, where it must make no difference.
+	shake()
 }
 
 type place struct {
@@ -83,7 +96,9 @@ type memory[T any] struct {
 	hooks  hooks
 	name   string
 	// turn is held by the transaction under way. A channel, because waiting for it must count as waiting in virtual time.
-	turn      chan struct{}
+	turn chan struct{}
+	// data guards the tables, for as long as nothing is waited for.
+	data      sync.Mutex
 	positions *table[place, stage.Position]
 	outboxes  *table[place, []stage.Pending]
 	epochs    int
@@ -106,6 +121,24 @@ func (m *memory[T]) as(ctx context.Context, name, what string) error {
 	return m.hooks.step(ctx, name+" "+what)
 }
 
+func (m *memory[T]) lock() {
+	m.shake()
+	m.turn <- struct{}{}
+	m.shake()
+}
+
+func (m *memory[T]) unlock() {
+	m.shake()
+	<-m.turn
+	m.shake()
+}
+
+func (m *memory[T]) shake() {
+	if m.hooks != nil {
+		m.hooks.shake()
+	}
+}
+
 // transaction runs fn, and commits unless it fails or the process dies before.
 func (m *memory[T]) transaction(ctx context.Context, fn func() error) error {
 	return m.act(ctx, m.name, fn)
@@ -116,11 +149,22 @@ func (m *memory[T]) act(ctx context.Context, name string, fn func() error) error
 	if err := m.as(ctx, name, "begins"); err != nil { // before the lock, so that its order is the scheduler's
 		return err
 	}
-	m.turn <- struct{}{}
-	defer func() { <-m.turn }()
+	err := m.change(ctx, name, fn)
+	if err != nil {
+		return err
+	}
+	return m.as(ctx, name, "has committed") // after the lock: whoever had it next is running now, and must run alone
+}
+
+// change is the part of a transaction that no other one may run beside.
+func (m *memory[T]) change(ctx context.Context, name string, fn func() error) error {
+	m.lock()
+	defer m.unlock()
 	err := context.Cause(ctx)
 	if err == nil {
+		m.data.Lock()
 		err = fn()
+		m.data.Unlock()
 	}
 	if err == nil {
 		err = m.as(ctx, name, "commits")
@@ -128,6 +172,8 @@ func (m *memory[T]) act(ctx context.Context, name string, fn func() error) error
 	if err == nil {
 		err = context.Cause(ctx)
 	}
+	m.data.Lock()
+	defer m.data.Unlock()
 	for _, t := range m.tables {
 		if err != nil {
 			t.rollback()
@@ -135,16 +181,20 @@ func (m *memory[T]) act(ctx context.Context, name string, fn func() error) error
 			t.commit()
 		}
 	}
-	if err != nil {
-		return err
-	}
-	return m.as(ctx, name, "has committed")
+	return err
 }
 
-// read runs fn on what is committed.
+// read runs fn on what is committed. It waits for nobody, as in a database: those that waited for the transaction under way would run
+// beside each other, and beside it, when it ends.
 func (m *memory[T]) read(fn func()) {
-	m.turn <- struct{}{}
-	defer func() { <-m.turn }()
+	m.shake()
+	m.data.Lock()
+	defer m.data.Unlock()
+	for _, t := range m.tables {
+		if h, ok := t.(hideable); ok {
+			defer h.hide()()
+		}
+	}
 	fn()
 }
 

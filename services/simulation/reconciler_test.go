@@ -187,6 +187,10 @@ func (r *reconcilers) pollLast() {
 	}
 	ctx := context.WithValue(r.ctx, processKey{}, &process{name: "the last poll", cancel: func(error) {}})
 	r.wg.Go(func() {
+		if err := r.scheduler.step(ctx, "begins"); err != nil {
+			r.broken = append(r.broken, fmt.Sprintf("the last poll: %v", err))
+			return
+		}
 		if _, err := r.operated.PollSource(ctx, &reconcilerv1.PollSourceRequest{Source: "s", Full: true}); err != nil {
 			r.broken = append(r.broken, fmt.Sprintf("the last poll: %v", err))
 		}

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"runtime"
 	"slices"
 	"sync"
 	"testing/synctest"
@@ -27,7 +29,18 @@ type process struct {
 type processKey struct{}
 
 // scheduler lets the processes take their steps one at a time, in an order that its dice decide, and decides which of them
-// fail and which are their process's last. Between two steps a process runs alone, so that a seed is one run.
+// fail and which are their process's last. Between two steps a process runs alone, so that a seed is one run. It does so as long as the
+// simulation keeps these rules, and TestASeedIsOneRun finds out whether it does:
+//
+//   - What others can see, a goroutine does between a step of its own and the next thing that it waits for. If it was woken by another
+//     one, by a timer or by the end of a context, it may not be the only one: then a step comes before what others can see, and before dice.
+//   - Whoever lets others go on (gives a lock back, answers, closes a channel) takes a step next.
+//   - Who waits does so for a channel, a timer or a WaitGroup, for synctest.Wait does not return while somebody waits for a mutex. No
+//     mutex is held during a step.
+//   - What ends processes, or changes something for all of them, comes in a moment in which no timer of theirs ends: off the
+//     milliseconds on which everything else is due.
+//   - Steps of one process that may wait at once have different names: see pathKey.
+//   - Nothing that is drawn, named or ordered comes from a map's order, a pointer, the real clock, or a random number that is not the dice's.
 type scheduler struct {
 	dice dice
 	// arrived is signalled when a process waits for its turn.
@@ -40,6 +53,10 @@ type scheduler struct {
 	// disturb is called now and then for what happens outside of a step: a rebalance, a clock that jumps.
 	disturb func()
 	log     []string
+	// shaken: goroutines of the simulation are delayed at random wherever they meet, so that what depends on which of them is
+	// faster comes out otherwise than in an even run.
+	shaken bool
+	twins  []string
 }
 
 // turn is a process that waits for its turn.
@@ -59,6 +76,7 @@ func (s *scheduler) step(ctx context.Context, what string) error {
 	if !ok {
 		return nil // the test itself
 	}
+	s.shake()
 	s.mu.Lock()
 	t := &turn{p, pathOf(ctx) + what, s.steps, make(chan error, 1)}
 	s.waiting = append(s.waiting, t)
@@ -67,7 +85,19 @@ func (s *scheduler) step(ctx context.Context, what string) error {
 	case s.arrived <- struct{}{}:
 	default:
 	}
-	return <-t.answer
+	err := <-t.answer
+	s.shake()
+	return err
+}
+
+// shake implements hooks.
+func (s *scheduler) shake() {
+	if !s.shaken {
+		return
+	}
+	for range rand.IntN(6) {
+		runtime.Gosched()
+	}
 }
 
 // run gives turns until stop is closed.
@@ -98,6 +128,11 @@ func (s *scheduler) next() *turn {
 	slices.SortFunc(s.waiting, func(a, b *turn) int {
 		return cmp.Or(cmp.Compare(a.process.name, b.process.name), cmp.Compare(a.what, b.what), cmp.Compare(a.round, b.round))
 	})
+	for i, t := range s.waiting[1:] {
+		if o := s.waiting[i]; o.process == t.process && o.what == t.what && o.round == t.round {
+			s.twins = append(s.twins, t.process.name+" "+t.what)
+		}
+	}
 	i := s.dice.IntN(len(s.waiting), "turn")
 	t := s.waiting[i]
 	s.waiting = slices.Delete(s.waiting, i, i+1)
