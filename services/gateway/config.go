@@ -79,9 +79,9 @@ type Config struct {
 	// Lanes is how many batched calls to the verifier, and to dedupe, are under way at once; default half the processors, at
 	// least 1: as long as a service runs in the same process, more lanes only make smaller batches.
 	Lanes int
-	// AskLinger and WriteLinger are how long a batched call to the verifier or dedupe, and a batched write to Kafka, wait for company while
-	// there is a crowd; default 0. In another process a call costs more than what it carries.
-	AskLinger, WriteLinger time.Duration
+	// AskLinger is how long a batched call to the verifier or dedupe waits for company while there is a crowd; default 0. To another process a
+	// call costs more than what it carries.
+	AskLinger time.Duration
 }
 
 // leastInFlight is how many deliveries are let in at once whatever happens.

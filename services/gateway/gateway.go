@@ -141,7 +141,7 @@ func New(deps Deps, cfg Config) (*Service, error) {
 		Linger: s.inCrowd(cfg.AskLinger),
 	}, s.checkBatch)
 	s.producing = batch.New(batch.Config[[]stage.Output]{
-		Lanes: produceLanes, MaxItems: maxProduceRecords, MaxWeight: maxProduceBytes, Weight: outputsSize, Linger: s.inCrowd(cfg.WriteLinger),
+		Lanes: produceLanes, MaxItems: maxProduceRecords, MaxWeight: maxProduceBytes, Weight: outputsSize,
 	}, s.produceBatch)
 	var err error
 	if s.spool, err = spool.Open(cfg.SpoolDir, spool.Options{MaxBytes: cfg.SpoolBytes, Logger: s.tel.Logger, Disk: deps.Disk}); err != nil {

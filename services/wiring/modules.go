@@ -55,12 +55,9 @@ var modules = map[string]module{
 // slow instance does not hold up everybody.
 const remoteLanes = 2
 
-// askLinger and writeLinger are how long the gateway's calls to other processes wait for company in a crowd. A request costs its peers about
-// as much as ten records in it, and Kafka's replicas as much again; both are short beside what a durable write takes.
-const (
-	askLinger   = time.Millisecond
-	writeLinger = 4 * time.Millisecond
-)
+// askLinger is how long the gateway's calls to other processes wait for company in a crowd: a call costs both sides as much as ten deliveries
+// in it, and is short beside the durable write that follows. Writes gather while the one before them is under way, which is enough.
+const askLinger = time.Millisecond
 
 func initGateway(_ context.Context, m *Mesh) error {
 	conn := m.conns
@@ -71,9 +68,6 @@ func initGateway(_ context.Context, m *Mesh) error {
 	}
 	if !m.here("verifier") || !m.here("dedupe") {
 		cfg.Lanes, cfg.AskLinger = remoteLanes, askLinger
-	}
-	if len(m.cfg.Kafka.Brokers) > 0 {
-		cfg.WriteLinger = writeLinger
 	}
 	var err1, err2 error
 	cfg.MoreSources = true
