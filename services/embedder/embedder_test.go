@@ -526,7 +526,7 @@ func TestASourceIsLeftAloneAcrossARestart(t *testing.T) {
 		first.feed(t, change(fmt.Sprint("d", i), 1, up, ""))
 	}
 	until(t, "the source is left alone", func() bool {
-		kept, err := first.store.Breakers(context.Background())
+		kept, _, err := first.store.Breakers(context.Background(), -1)
 		return err == nil && len(kept) == 1 && len(status(first).GetBreakersOpen()) == 1
 	})
 	stop()
@@ -550,7 +550,7 @@ func TestASourceIsLeftAloneAcrossARestart(t *testing.T) {
 		second.dead.mu.Lock()
 		defer second.dead.mu.Unlock()
 		_, _, n, _, err := second.store.Status(context.Background())
-		kept, err2 := second.store.Breakers(context.Background())
+		kept, _, err2 := second.store.Breakers(context.Background(), -1)
 		return err == nil && err2 == nil && n == documents && len(kept) == 0 && second.dead.debts == 1
 	})
 }
@@ -585,7 +585,7 @@ func TestTwoEmbeddersLeaveASourceAloneTogether(t *testing.T) {
 		first.feed(t, change(fmt.Sprint("d", i), 1, up, ""))
 	}
 	until(t, "the first leaves the source alone", func() bool {
-		kept, err := first.store.Breakers(context.Background())
+		kept, _, err := first.store.Breakers(context.Background(), -1)
 		return err == nil && len(kept) == 1 && open(first) == 1
 	})
 	stop()

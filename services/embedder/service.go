@@ -91,6 +91,7 @@ type Service struct {
 	taking   sync.Mutex // held by the worker that takes a job: what a probe allows is one job, not one per worker
 	shared   time.Time  // when it was last asked what other embedders have found; guarded by taking
 	keeping  sync.Mutex // held by who stores or reads what the breakers are
+	seen     int64      // how many changes of kept breakers are taken in; guarded by keeping
 	wake     chan struct{}
 	extract  extract.Extractor
 	tracer   trace.Tracer
@@ -110,7 +111,7 @@ func New(deps Deps, cfg Config) (*Service, error) {
 		deps.Jitter = func(bound time.Duration) time.Duration { return rand.N(bound + 1) }
 	}
 	const scope = "github.com/hookmesh/hookmesh/services/embedder"
-	s := &Service{deps: deps, cfg: cfg, breakers: newBreakers(cfg.Breaker, max(1, cfg.Workers)), wake: make(chan struct{}, 1), tracer: deps.Telemetry.Tracer(scope)}
+	s := &Service{deps: deps, cfg: cfg, breakers: newBreakers(cfg.Breaker, max(1, cfg.Workers)), seen: -1, wake: make(chan struct{}, 1), tracer: deps.Telemetry.Tracer(scope)}
 	s.SetSources(deps.Fetchers, cfg.Retries)
 	var errs []error
 	meter := deps.Telemetry.Meter(scope)

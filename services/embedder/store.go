@@ -17,6 +17,8 @@ var (
 	ErrNotFound = errors.New("not found")
 	// ErrSuperseded says that a newer change took the place of the one that was worked on: its result must be dropped.
 	ErrSuperseded = errors.New("a newer change took its place")
+	// ErrConflict says that others have changed what a decision was made on: it must be made again.
+	ErrConflict = errors.New("others have changed it meanwhile")
 )
 
 // Job is a document's newest change, waiting to be processed.
@@ -97,10 +99,13 @@ type Store interface {
 	// Backlog says whether at least limit jobs wait, not counting those of the sources in except. It costs the same however many do
 	// of the others.
 	Backlog(ctx context.Context, limit int64, except []string) (bool, error)
-	// Breakers returns the states that SetBreaker kept, by endpoint.
-	Breakers(ctx context.Context) (map[string][]byte, error)
-	// SetBreaker keeps the state of an endpoint's breaker in place of what was there; nil: nothing is kept.
-	SetBreaker(ctx context.Context, endpoint string, state []byte) error
+	// Breakers returns the states that SetBreaker kept, by endpoint, and how many changes have led to them. If it is as many as seen,
+	// nothing is read but that, and states is nil. No store has seen a negative number of changes.
+	Breakers(ctx context.Context, seen int64) (states map[string][]byte, changes int64, err error)
+	// SetBreaker keeps the state of an endpoint's breaker in place of what was there (nil: nothing is kept), and returns how many changes
+	// there were then. ErrConflict: there were others after those that were seen. An embedder that decides by what another one has
+	// changed meanwhile would undo it.
+	SetBreaker(ctx context.Context, endpoint string, state []byte, seen int64) (changes int64, err error)
 	// Status counts.
 	Status(ctx context.Context) (pending, retrying, documents, chunks int64, err error)
 }

@@ -31,6 +31,8 @@ const (
 	unwritten = 10 * time.Second
 	// sharing is how often it is asked what other embedders have found out about endpoints.
 	sharing = time.Second
+	// conflicts is how often it is tried to store what was found while others store what they find.
+	conflicts = 10
 )
 
 func (s *Service) wakeUp() {
@@ -156,15 +158,20 @@ func (s *Service) process(ctx context.Context, job *Job) {
 	}
 }
 
-// shareBreakers takes in what the store holds of breakers. Without it the first jobs find out again. The caller holds s.keeping.
-func (s *Service) shareBreakers(ctx context.Context) {
-	raw, err := s.deps.Store.Breakers(ctx)
+// shareBreakers takes in what the store holds of breakers, if that has changed; false: it cannot be read, and the first jobs find out
+// again. The caller holds s.keeping.
+func (s *Service) shareBreakers(ctx context.Context) bool {
+	raw, changes, err := s.deps.Store.Breakers(ctx, s.seen)
 	if err != nil {
 		if ctx.Err() == nil {
 			s.deps.Telemetry.Logger.WarnContext(ctx, "which endpoints are left alone cannot be read; the next documents find out", "error", err)
 		}
-		return
+		return false
 	}
+	if changes == s.seen {
+		return true
+	}
+	s.seen = changes
 	kept := map[string]keptBreaker{}
 	for endpoint, state := range raw {
 		var k keptBreaker
@@ -178,37 +185,55 @@ func (s *Service) shareBreakers(ctx context.Context) {
 		s.deps.Telemetry.Logger.InfoContext(ctx, "an endpoint answers another embedder again", "endpoint", endpoint)
 		s.wakeUp()
 	}
+	return true
 }
 
-// keepBreakers stores which endpoints are left alone, if that has changed, after a look at what others have stored. When two store at
-// the very same moment, the last one's word holds until the next of them learns something.
+// keepBreakers stores which endpoints are left alone, if that has changed, after a look at what others have stored. Who stores at the
+// very same moment as another looks again: what the other has found is not undone unseen.
 func (s *Service) keepBreakers(ctx context.Context) {
 	if !s.breakers.touch(false) {
 		return
 	}
 	s.keeping.Lock()
 	defer s.keeping.Unlock()
-	s.shareBreakers(ctx)
+	for range conflicts {
+		if !s.shareBreakers(ctx) {
+			break
+		}
+		err := s.storeBreakers(ctx)
+		if err == nil {
+			return
+		}
+		if !errors.Is(err, ErrConflict) {
+			if ctx.Err() == nil {
+				s.deps.Telemetry.Logger.WarnContext(ctx, "which endpoints are left alone could not be stored; it is tried again with the next document", "error", err)
+			}
+			break
+		}
+	}
+	s.breakers.touch(true)
+}
+
+// storeBreakers stores what the store does not hold. The caller holds s.keeping.
+func (s *Service) storeBreakers(ctx context.Context) error {
 	unkept := s.breakers.unkept()
 	for _, endpoint := range slices.Sorted(maps.Keys(unkept)) {
 		k := unkept[endpoint]
 		var raw []byte
-		var err error
 		if k != nil {
-			raw, err = json.Marshal(k)
-		}
-		if err == nil {
-			err = s.deps.Store.SetBreaker(ctx, endpoint, raw)
-		}
-		if err != nil {
-			s.breakers.touch(true)
-			if ctx.Err() == nil {
-				s.deps.Telemetry.Logger.WarnContext(ctx, "which endpoints are left alone could not be stored; it is tried again with the next document", "error", err)
+			var err error
+			if raw, err = json.Marshal(k); err != nil {
+				return fmt.Errorf("encode the breaker of %s: %w", endpoint, err)
 			}
-			return
 		}
+		changes, err := s.deps.Store.SetBreaker(ctx, endpoint, raw, s.seen)
+		if err != nil {
+			return err
+		}
+		s.seen = changes
 		s.breakers.keeps(endpoint, k)
 	}
+	return nil
 }
 
 // announce tells which breakers have opened or closed. That of a source that closes is a debt: what its webhooks and polls

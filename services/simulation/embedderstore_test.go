@@ -43,6 +43,7 @@ type embedderTx struct {
 	jobs      *table[documentID, waiting]
 	events    *table[string, told]
 	breakers  *table[string, []byte]
+	changes   *table[struct{}, int64] // of breakers
 }
 
 // holding is what is searchable of a document.
@@ -67,8 +68,8 @@ type told struct {
 }
 
 func newEmbedderStore(h hooks, more ...transactional) *embedderStore {
-	t := &embedderTx{newTable[documentID, holding](), newTable[documentID, waiting](), newTable[string, told](), newTable[string, []byte]()}
-	return &embedderStore{memory: newMemory[embedder.Tx](t, "embedder", h, append(more, t.documents, t.jobs, t.events, t.breakers)...), t: t}
+	t := &embedderTx{newTable[documentID, holding](), newTable[documentID, waiting](), newTable[string, told](), newTable[string, []byte](), newTable[struct{}, int64]()}
+	return &embedderStore{memory: newMemory[embedder.Tx](t, "embedder", h, append(more, t.documents, t.jobs, t.events, t.breakers, t.changes)...), t: t}
 }
 
 func (t *embedderTx) Enqueue(_ context.Context, c *eventv1.Change, headers []stage.Header, now time.Time) (superseded string, stale bool, err error) {
@@ -344,13 +345,21 @@ func (s *embedderStore) Backlog(_ context.Context, limit int64, except []string)
 	return full, nil
 }
 
-func (s *embedderStore) Breakers(context.Context) (out map[string][]byte, err error) {
-	s.read(func() { out = s.t.breakers.all() })
-	return out, nil
+func (s *embedderStore) Breakers(_ context.Context, seen int64) (out map[string][]byte, changes int64, err error) {
+	s.read(func() {
+		if changes, _ = s.t.changes.get(struct{}{}); changes != seen {
+			out = s.t.breakers.all()
+		}
+	})
+	return out, changes, nil
 }
 
-func (s *embedderStore) SetBreaker(ctx context.Context, endpoint string, state []byte) error {
-	return s.transaction(ctx, func() error {
+func (s *embedderStore) SetBreaker(ctx context.Context, endpoint string, state []byte, seen int64) (int64, error) {
+	return seen + 1, s.transaction(ctx, func() error {
+		if changes, _ := s.t.changes.get(struct{}{}); changes != seen {
+			return embedder.ErrConflict
+		}
+		s.t.changes.put(struct{}{}, seen+1)
 		if state == nil {
 			s.t.breakers.del(endpoint)
 			return nil

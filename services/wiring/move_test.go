@@ -160,7 +160,8 @@ func (s stores) fill(keys *seal.Ring) {
 		_, _, err := tx.Enqueue(ctx, changed(odd, "event-9", 3), []stage.Header{{Key: "traceparent", Value: []byte("t")}}, moment)
 		return err
 	})
-	s.must(s.embedder.SetBreaker(ctx, "https://wiki", []byte{0, 7}))
+	_, err := s.embedder.SetBreaker(ctx, "https://wiki", []byte{0, 7}, 0)
+	s.must(err)
 	update(s, s.reconcile, kafka.TopicDebts, 0, func(ctx context.Context, tx reconciler.Tx) error {
 		return errors.Join(tx.AddDebt(ctx, movedDebt), tx.AddDebt(ctx, movedDebt), tx.AddDeadLetter(ctx, movedLetter))
 	})
@@ -284,7 +285,7 @@ func (s stores) holdsKnowledge() {
 			s.Errorf("record of %s: %v", id, err)
 		}
 	}
-	breakers, err := s.embedder.Breakers(ctx)
+	breakers, _, err := s.embedder.Breakers(ctx, -1)
 	s.same("breakers", []any{breakers, err}, []any{map[string][]byte{"https://wiki": {0, 7}}, error(nil)})
 	update(s, s.embedder, kafka.TopicChanged, 0, func(ctx context.Context, tx embedder.Tx) error {
 		for document, revision := range map[string]int64{"1": 5, "2": 6, odd: 3} {

@@ -190,32 +190,42 @@ func (s *Store) Backlog(ctx context.Context, limit int64, except []string) (bool
 }
 
 // Breakers implements embedder.Store.
-func (s *Store) Breakers(ctx context.Context) (map[string][]byte, error) {
+func (s *Store) Breakers(ctx context.Context, seen int64) (map[string][]byte, int64, error) {
 	type kept struct {
-		endpoint string
+		changes  int64
+		endpoint *string
 		state    []byte
 	}
 	all, err := collect(ctx, s, func(row pgx.CollectableRow) (k kept, err error) {
-		err = row.Scan(&k.endpoint, &k.state)
+		err = row.Scan(&k.changes, &k.endpoint, &k.state)
 		return k, err
-	}, `SELECT endpoint, state FROM breakers`)
-	out := map[string][]byte{}
-	for _, k := range all {
-		out[k.endpoint] = k.state
+	}, `SELECT n, endpoint, state FROM breaker_changes LEFT JOIN breakers ON n <> $1`, seen)
+	if err != nil || len(all) == 0 || all[0].changes == seen {
+		return nil, seen, err
 	}
-	return out, err
+	states := map[string][]byte{}
+	for _, k := range all {
+		if k.endpoint != nil {
+			states[*k.endpoint] = k.state
+		}
+	}
+	return states, all[0].changes, nil
 }
 
-// SetBreaker implements embedder.Store.
-func (s *Store) SetBreaker(ctx context.Context, endpoint string, state []byte) error {
-	return s.db.Retry(ctx, func() error {
-		if state == nil {
-			_, err := s.db.Pool.Exec(ctx, `DELETE FROM breakers WHERE endpoint = $1`, endpoint)
-			return err
-		}
-		_, err := s.db.Pool.Exec(ctx, `INSERT INTO breakers (endpoint, state) VALUES ($1, $2) ON CONFLICT (endpoint) DO UPDATE SET state = excluded.state`, endpoint, state)
-		return err
-	})
+// SetBreaker implements embedder.Store. Changes wait for each other at the row that counts them, so each sees those before it. One whose
+// commit was lost from sight is met again as a conflict, after which the caller finds it kept.
+func (s *Store) SetBreaker(ctx context.Context, endpoint string, state []byte, seen int64) (int64, error) {
+	query := `INSERT INTO breakers (endpoint, state) SELECT $2, $3 FROM change ON CONFLICT (endpoint) DO UPDATE SET state = excluded.state`
+	args := []any{seen, endpoint, state}
+	if state == nil {
+		query, args = `DELETE FROM breakers WHERE endpoint = $2 AND EXISTS (SELECT FROM change)`, args[:2]
+	}
+	var changes int64
+	found, err := s.row(ctx, []any{&changes}, `WITH change AS (UPDATE breaker_changes SET n = n + 1 WHERE n = $1 RETURNING n), kept AS (`+query+`) SELECT n FROM change`, args...)
+	if err == nil && !found {
+		err = embedder.ErrConflict
+	}
+	return changes, err
 }
 
 // Event implements embedder.Store.

@@ -61,5 +61,7 @@ CREATE INDEX events_at ON events (at);`, `
 CREATE TABLE breakers (
 	endpoint text  PRIMARY KEY,
 	state    bytea NOT NULL
-);`, postgres.StageMarkSchema}}
+);`, postgres.StageMarkSchema, `
+CREATE TABLE breaker_changes (n bigint NOT NULL);
+INSERT INTO breaker_changes (n) VALUES (0);`}}
 }

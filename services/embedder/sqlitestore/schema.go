@@ -53,4 +53,6 @@ CREATE INDEX events_at ON events (at);`, sqlite.StageBatchSchema, `
 CREATE TABLE breakers (
 	endpoint TEXT PRIMARY KEY,
 	state    BLOB NOT NULL
-) WITHOUT ROWID;`, sqlite.StageMarkSchema, sqlite.AgreementSchema}
+) WITHOUT ROWID;`, sqlite.StageMarkSchema, sqlite.AgreementSchema, `
+CREATE TABLE breaker_changes (n INTEGER NOT NULL);
+INSERT INTO breaker_changes (n) VALUES (0);`}

@@ -356,32 +356,45 @@ func (s *Store) Backlog(ctx context.Context, limit int64, except []string) (bool
 }
 
 // Breakers implements embedder.Store.
-func (s *Store) Breakers(ctx context.Context) (map[string][]byte, error) {
-	rows, err := s.db.Read.QueryContext(ctx, `SELECT endpoint, state FROM breakers`)
+func (s *Store) Breakers(ctx context.Context, seen int64) (states map[string][]byte, changes int64, err error) {
+	rows, err := s.db.Read.QueryContext(ctx, `SELECT n, endpoint, state FROM breaker_changes LEFT JOIN breakers ON n <> ?`, seen)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	defer func() { _ = rows.Close() }()
-	out := map[string][]byte{}
 	for rows.Next() {
-		var endpoint string
+		var endpoint sql.NullString
 		var state []byte
-		if err := rows.Scan(&endpoint, &state); err != nil {
-			return nil, err
+		if err := rows.Scan(&changes, &endpoint, &state); err != nil {
+			return nil, 0, err
 		}
-		out[endpoint] = state
+		if states == nil && changes != seen {
+			states = map[string][]byte{}
+		}
+		if endpoint.Valid {
+			states[endpoint.String] = state
+		}
 	}
-	return out, rows.Err()
+	return states, changes, rows.Err()
 }
 
 // SetBreaker implements embedder.Store.
-func (s *Store) SetBreaker(ctx context.Context, endpoint string, state []byte) error {
-	if state == nil {
-		_, err := s.db.Write.ExecContext(ctx, `DELETE FROM breakers WHERE endpoint = ?`, endpoint)
+func (s *Store) SetBreaker(ctx context.Context, endpoint string, state []byte, seen int64) (int64, error) {
+	return seen + 1, s.db.InTx(ctx, func(t *sql.Tx) error {
+		res, err := t.ExecContext(ctx, `UPDATE breaker_changes SET n = n + 1 WHERE n = ?`, seen)
+		if err != nil {
+			return err
+		}
+		if n, err := res.RowsAffected(); err != nil || n == 0 {
+			return errors.Join(embedder.ErrConflict, err)
+		}
+		if state == nil {
+			_, err = t.ExecContext(ctx, `DELETE FROM breakers WHERE endpoint = ?`, endpoint)
+		} else {
+			_, err = t.ExecContext(ctx, `INSERT OR REPLACE INTO breakers (endpoint, state) VALUES (?, ?)`, endpoint, state)
+		}
 		return err
-	}
-	_, err := s.db.Write.ExecContext(ctx, `INSERT OR REPLACE INTO breakers (endpoint, state) VALUES (?, ?)`, endpoint, state)
-	return err
+	})
 }
 
 // Status implements embedder.Store.
