@@ -29,18 +29,21 @@ const maxAPIBody = 1 << 20
 
 // newAPIHandler serves the services' gRPC APIs as JSON under /v1/.
 func newAPIHandler(s *Service) (http.Handler, error) {
+	known := &routes{}
 	mux := runtime.NewServeMux(
 		runtime.WithMarshalerOption(runtime.MIMEWildcard, &runtime.JSONPb{
 			MarshalOptions:   protojson.MarshalOptions{EmitUnpopulated: true},
 			UnmarshalOptions: protojson.UnmarshalOptions{},
 		}),
 		runtime.WithErrorHandler(apiError(s)),
-		runtime.WithRoutingErrorHandler(routingError),
+		runtime.WithMiddlewares(onlyAsked),
+		runtime.WithRoutingErrorHandler(known.refuse),
 		runtime.WithDisablePathLengthFallback(),
 		runtime.WithDisableHTTPMethodOverride(),
 		// No header of a caller becomes metadata of a service.
 		runtime.WithIncomingHeaderMatcher(func(string) (string, bool) { return "", false }),
 	)
+	known.mux = mux
 	ctx := context.Background()
 	if err := errors.Join(
 		dedupev1.RegisterDedupeServiceHandlerClient(ctx, mux, s.deps.Dedupe),
@@ -62,7 +65,7 @@ func newAPIHandler(s *Service) (http.Handler, error) {
 	origins.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		problem.Problem{Status: http.StatusForbidden, Code: problem.CrossOrigin, Detail: "Pages of other origins may not call this API."}.Write(w)
 	}))
-	return origins.Handler(s.guard(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return origins.Handler(s.guard(known, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if bad := checkAPIRequest(r); bad != nil {
 			bad.Write(w)
 			return
@@ -79,7 +82,11 @@ func newAPIHandler(s *Service) (http.Handler, error) {
 		r.Body = edge.NewPayload(body)
 		r.Header.Del("Grpc-Timeout")
 		r.Header.Del("Te")
-		r.Header.Del("Authorization") // it is not for the services
+		r.Header.Del("Authorization")    // it is not for the services
+		if r.Method == http.MethodHead { // answered as GET; the server leaves the body out, which looks at the request as it came
+			r = r.WithContext(r.Context())
+			r.Method = http.MethodGet
+		}
 		mux.ServeHTTP(w, r)
 	}))), nil
 }

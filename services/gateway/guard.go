@@ -17,10 +17,10 @@ var operated = regexp.MustCompile(`^/v1/sources/[^/:]+:(poll|sweep|backfill)$`)
 // administered are the paths of sources' settings and secrets.
 var administered = regexp.MustCompile(`^/v1/sources(/|:|$)`)
 
-// needOf is the scope that a request of the API needs.
-func needOf(r *http.Request) access.Scope {
+// needOf is the scope that a request of the API needs. One with a method that its path does not have does nothing, and who may read hears so.
+func needOf(r *http.Request, known *routes) access.Scope {
 	switch {
-	case r.Method == http.MethodGet || r.Method == http.MethodHead:
+	case r.Method == http.MethodGet || r.Method == http.MethodHead || !known.have(r, r.Method):
 		return access.Read
 	case administered.MatchString(r.URL.Path) && !operated.MatchString(r.URL.Path):
 		return access.IngestAdmin
@@ -30,10 +30,10 @@ func needOf(r *http.Request) access.Scope {
 
 // guard lets only those use the API who may, and writes changes into the audit log. CORS stays closed: no answer allows a page of
 // another origin to read it.
-func (s *Service) guard(next http.Handler) http.Handler {
+func (s *Service) guard(known *routes, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		secluded(w, r)
-		need := needOf(r)
+		need := needOf(r, known)
 		p, err := s.deps.Access.Authorize(r.Context(), access.Credential(r.Header.Values("Authorization")), need)
 		if err != nil {
 			s.tel.Logger.WarnContext(r.Context(), "a call of the API was refused", "method", r.Method, "path", r.URL.Path, "principal", p.Name, "needs", need, "remote", r.RemoteAddr, "error", err)

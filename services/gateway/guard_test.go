@@ -1,15 +1,72 @@
 package gateway_test
 
 import (
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
 
+	sourcev1 "github.com/hookmesh/hookmesh/gen/hookmesh/source/v1"
 	"github.com/hookmesh/hookmesh/services/gateway"
 	"github.com/hookmesh/hookmesh/services/internal/access"
 	"github.com/hookmesh/hookmesh/services/internal/telemetry"
 )
+
+// uncalled is the service of sources, to which no call of a test may come.
+type uncalled struct{ sourcev1.SourceServiceClient }
+
+// A method that a path does not have is nobody's to use: 405 says so to all who may read, and which ones it has.
+func TestWhoMayReadHearsWhichMethodsAPathHas(t *testing.T) {
+	reader := access.NewKey()
+	gate, err := access.New(access.Config{Keys: []access.Key{{Name: "reader", Hash: access.HashOf(reader), Scopes: []access.Scope{access.Read}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := start(t, func(d *gateway.Deps, _ *gateway.Config) { d.Access, d.Sources = gate, uncalled{} })
+	srv := httptest.NewServer(r.handler)
+	defer srv.Close()
+	for _, tc := range []struct {
+		method, path string
+		status       int
+		allow        string
+	}{
+		{http.MethodHead, "/v1/search?query=a", 200, ""},
+		{http.MethodHead, "/v1/events/nobody", 404, ""},
+		{http.MethodHead, "/v1/nothing", 404, ""},
+		{http.MethodHead, "/v1/gaps:skip", 405, "POST"},
+		{http.MethodGet, "/v1/gaps:skip", 405, "POST"},
+		{http.MethodOptions, "/v1/search", 405, "GET, HEAD"},
+		{http.MethodOptions, "/v1/sources/docs", 405, "DELETE, GET, HEAD, PUT"},
+		{http.MethodPut, "/v1/search", 405, "GET, HEAD"},
+		{http.MethodPatch, "/v1/sources/docs", 405, "DELETE, GET, HEAD, PUT"},
+		{http.MethodDelete, "/v1/sources/docs:poll", 403, ""}, // a source may be named so
+		{http.MethodPost, "/v1/documents/docs/a%2Fb", 405, "GET, HEAD"},
+		{http.MethodPost, "/v1/nothing", 404, ""},
+		{http.MethodPut, "/v1/sources/docs", 403, ""},
+		{http.MethodPost, "/v1/sources/docs:poll", 403, ""},
+	} {
+		t.Run(tc.method+" "+tc.path, func(t *testing.T) {
+			req, err := http.NewRequestWithContext(t.Context(), tc.method, srv.URL+tc.path, http.NoBody)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Authorization", "Bearer "+reader)
+			res, err := srv.Client().Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = res.Body.Close() }()
+			body, err := io.ReadAll(res.Body)
+			if err != nil || res.StatusCode != tc.status || res.Header.Get("Allow") != tc.allow {
+				t.Errorf("%d, allowed are %q, %v; want %d, %q: %s", res.StatusCode, res.Header.Get("Allow"), err, tc.status, tc.allow, body)
+			}
+			if (len(body) == 0) != (tc.method == http.MethodHead) {
+				t.Errorf("the body is %q", body)
+			}
+		})
+	}
+}
 
 func TestTheAPIAsksWhoCallsAndWebhooksStayOpen(t *testing.T) {
 	reader, operator := access.NewKey(), access.NewKey()
@@ -25,7 +82,9 @@ func TestTheAPIAsksWhoCallsAndWebhooksStayOpen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := start(t, func(d *gateway.Deps, _ *gateway.Config) { d.Access, d.Telemetry.Logger = gate, logger })
+	r := start(t, func(d *gateway.Deps, _ *gateway.Config) {
+		d.Access, d.Telemetry.Logger, d.Sources = gate, logger, uncalled{}
+	})
 	for name, tc := range map[string]struct {
 		method, path, key string
 		want              int
@@ -40,6 +99,8 @@ func TestTheAPIAsksWhoCallsAndWebhooksStayOpen(t *testing.T) {
 		"a secret changed by an operator":  {http.MethodPost, "/v1/sources/docs:rotateSecret", operator, http.StatusForbidden, "PERMISSION_DENIED"},
 		"a source named like an operation": {http.MethodPut, "/v1/sources/a:poll:poll", operator, http.StatusForbidden, "PERMISSION_DENIED"},
 		"a path that does not exist":       {http.MethodGet, "/v1/nothing", "", http.StatusUnauthorized, "UNAUTHENTICATED"},
+		"a source changed by a reader":     {http.MethodPut, "/v1/sources/docs", reader, http.StatusForbidden, "PERMISSION_DENIED"},
+		"a method that nobody has":         {http.MethodPut, "/v1/search", "", http.StatusUnauthorized, "UNAUTHENTICATED"},
 		"the description of the API":       {http.MethodGet, "/openapi.json", "", http.StatusOK, ""},
 	} {
 		req := httptest.NewRequest(tc.method, tc.path, http.NoBody)
