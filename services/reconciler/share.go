@@ -155,7 +155,8 @@ func (s *Service) balance(ctx context.Context, held map[string]*holding) error {
 		if err != nil {
 			return err
 		}
-		if p := s.source(name); ok && held[name] == nil && p != nil {
+		// A lease that is over by now, because the store was slow or the clock jumped, is no reason to begin what ends at once.
+		if p := s.source(name); ok && held[name] == nil && p != nil && s.deps.Now().Before(until) {
 			held[name] = s.hold(ctx, p, until)
 		}
 	}

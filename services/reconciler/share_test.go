@@ -1,12 +1,53 @@
 package reconciler
 
 import (
+	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/hookmesh/hookmesh/services/internal/config"
+	"github.com/hookmesh/hookmesh/services/internal/telemetry"
 )
+
+// slowStore lends everything. The lease of a source comes when the time has gone on by late.
+type slowStore struct {
+	Store
+	now  time.Time
+	late time.Duration
+}
+
+func (s *slowStore) AcquireLease(_ context.Context, name, _ string, _, _ time.Time) (bool, error) {
+	if strings.HasPrefix(name, sourceLease) {
+		s.now = s.now.Add(s.late)
+	}
+	return true, nil
+}
+
+func (*slowStore) Leases(context.Context, time.Time) ([]Lease, error) { return nil, nil }
+
+// What begins under a lease that is over runs beside whoever has the source by then.
+func TestNoWorkBeginsUnderALeaseThatIsOver(t *testing.T) {
+	for late, want := range map[time.Duration]int{time.Second: 1, 15 * time.Second: 0, time.Minute: 0} {
+		store := &slowStore{now: time.Unix(0, 0), late: late}
+		s, err := New(Deps{Store: store, Telemetry: telemetry.Nop(), Now: func() time.Time { return store.now }}, Config{}, []Source{{Source: config.Source{Name: "s"}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		held := map[string]*holding{}
+		if err := s.balance(context.Background(), held); err != nil {
+			t.Fatal(err)
+		}
+		if len(held) != want {
+			t.Errorf("the lease came after %s: %d sources are held, want %d", late, len(held), want)
+		}
+		s.drop(held, func(*holding) bool { return true })
+	}
+}
 
 // However many instances come and go, after some rounds every source has exactly one holder, and none holds more than its share.
 func TestSourcesAreSharedFairlyWhoeverComesAndGoes(t *testing.T) {

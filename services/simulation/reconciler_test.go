@@ -82,7 +82,10 @@ func (r *reconcilers) configured() []reconciler.Source {
 func (r *reconcilers) service(number int, owner string) *reconciler.Service {
 	deps := reconciler.Deps{
 		Store: r.store, Producer: producer{r, number}, Telemetry: telemetry.Nop(), Knowledge: knownDocuments{r: r}, Now: r.now(3 + number),
-		Jitter: func(bound time.Duration) time.Duration { return bound / 2 },
+		Jitter: func(bound time.Duration) time.Duration {
+			r.scheduler.shake()
+			return bound / 2
+		},
 		NewID: func() string {
 			r.ids++
 			return fmt.Sprintf("found-%04d", r.ids)

@@ -34,7 +34,7 @@ type processKey struct{}
 //
 //   - What others can see, a goroutine does between a step of its own and the next thing that it waits for. If it was woken by another
 //     one, by a timer or by the end of a context, it may not be the only one: then a step comes before what others can see, and before dice.
-//   - Whoever lets others go on (gives a lock back, answers, closes a channel) takes a step next.
+//   - Whoever lets others go on (gives a lock back, answers, closes a channel, begins a goroutine) takes a step next, or does nothing that they see.
 //   - Who waits does so for a channel, a timer or a WaitGroup, for synctest.Wait does not return while somebody waits for a mutex. No
 //     mutex is held during a step.
 //   - What ends processes, or changes something for all of them, comes in a moment in which no timer of theirs ends: off the

@@ -178,7 +178,10 @@ func newSimulation(t *testing.T, seed uint64) *simulation {
 
 // now is a stage's clock.
 func (s *simulation) now(stage int) func() time.Time {
-	return func() time.Time { return time.Now().Add(time.Duration(s.clocks[stage].Load())) }
+	return func() time.Time {
+		s.scheduler.shake() // who looks at the clock may be about to meet another
+		return time.Now().Add(time.Duration(s.clocks[stage].Load()))
+	}
 }
 
 func addStage[T any](s *simulation, number int, name, topic string, store stage.Store[T], h stage.Handler[T]) {
