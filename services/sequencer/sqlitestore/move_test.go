@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -16,7 +17,8 @@ import (
 // TestRowsOfFormerVersionsMove opens a database whose documents are still in a B-tree.
 func TestRowsOfFormerVersionsMove(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s.db")
-	db, err := sqlite.Open(t.Context(), path, sqlite.Options{Migrations: migrations[:len(migrations)-2]})
+	moves := slices.Index(migrations, sqlite.StageMarkSchema) - 1 // the migration that moves them
+	db, err := sqlite.Open(t.Context(), path, sqlite.Options{Migrations: migrations[:moves]})
 	if err != nil {
 		t.Fatal(err)
 	}
