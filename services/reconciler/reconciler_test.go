@@ -37,11 +37,15 @@ type kept struct {
 	events []*eventv1.Event
 	others []stage.Output // to other topics
 	fail   bool
+	before func(produced int) // is called before anything is written, with how many events were
 }
 
 func (k *kept) Produce(_ context.Context, outs []stage.Output) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if k.before != nil {
+		k.before(len(k.events))
+	}
 	if k.fail {
 		return errors.New("kafka is away")
 	}

@@ -248,6 +248,26 @@ func TestABackfillGoesOnWhereItWasInterrupted(t *testing.T) {
 	}
 }
 
+// A crash between the two must repeat a page, not leave it out.
+func TestABackfillIsKeptNoFartherThanWhatIsInTheLog(t *testing.T) {
+	r := newRig(t, filepath.Join(t.TempDir(), "r.db"))
+	defer func() { _ = r.store.Close() }()
+	r.provider.set(nil, ids(0, 22)...)
+	pages := 0
+	r.kept.before = func(produced int) {
+		res, err := r.service.GetBackfill(t.Context(), &reconcilerv1.GetBackfillRequest{Source: "s"})
+		at := 0
+		_, _ = fmt.Sscan(res.GetBackfill().GetCursor(), &at)
+		if pages++; err != nil && status.Code(err) != codes.NotFound || at > produced { // at the first page nothing is kept yet
+			t.Errorf("the backfill is kept at %d when %d changes are in the log (%v)", at, produced, err)
+		}
+	}
+	run(t, r, func() bool { return len(r.kept.all()) == 22 })
+	if pages != 6 {
+		t.Errorf("%d pages", pages)
+	}
+}
+
 // An instance that was killed has given nothing back. When it starts again it goes on at once, not when its leases end.
 func TestAKilledInstanceTakesItsOwnLeasesUpAgain(t *testing.T) {
 	r := newRig(t, filepath.Join(t.TempDir(), "r.db"))
