@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/hookmesh/hookmesh/services/internal/spool"
 )
@@ -33,14 +34,14 @@ type memoryFile struct {
 type mounted struct {
 	*memoryDisk
 	ctx  context.Context // whose process it is
-	done bool
+	done atomic.Bool     // it has given the disk back
 }
 
 var errTaken = errors.New("another process has the spool open")
 
 // mount gives the disk to a process, as the last one has left it.
 func (d *memoryDisk) mount(ctx context.Context) (*mounted, error) {
-	if last := d.holder; last != nil && !last.done {
+	if last := d.holder; last != nil && !last.done.Load() {
 		if !processOf(last.ctx).dead {
 			return nil, errTaken
 		}
@@ -137,7 +138,7 @@ func (m *mounted) SyncDir() error {
 }
 
 // gone says whether the process can do nothing any more.
-func (m *mounted) gone() bool { return processOf(m.ctx).dead || m.done }
+func (m *mounted) gone() bool { return processOf(m.ctx).dead || m.done.Load() }
 
 type openFile struct {
 	*mounted

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
@@ -44,8 +45,13 @@ type gateways struct {
 
 // door is where deliveries come in: a gateway, while one runs.
 type door struct {
-	disk    *memoryDisk
-	gateway *gateway.Service // nil: nobody listens
+	disk *memoryDisk
+	open atomic.Pointer[listener] // nil: nobody listens
+}
+
+// listener is the gateway behind a door. A gateway whose time is over ends between two steps, hence the atomic pointer to it.
+type listener struct {
+	gateway *gateway.Service
 	process *process
 }
 
@@ -81,19 +87,20 @@ func (g *gateways) serve(ctx context.Context, d *door) error {
 	if err != nil {
 		return err
 	}
-	defer func() { disk.done = !processOf(ctx).dead }()
+	defer func() { disk.done.Store(!processOf(ctx).dead) }()
 	if chance(g.dice, 3, "replaced") {
 		var cancel context.CancelFunc
 		// Not in a moment in which something of its own is due: which of the two comes first would be chance.
 		ctx, cancel = context.WithTimeout(ctx, time.Duration(10+g.dice.IntN(120, "after"))*time.Second+123_457*time.Nanosecond)
 		defer cancel()
 	}
-	if d.gateway, err = gateway.New(g.deps(disk), g.cfg); err != nil {
+	service, err := gateway.New(g.deps(disk), g.cfg)
+	if err != nil {
 		return err
 	}
-	d.process = processOf(ctx)
-	defer func() { d.gateway = nil }()
-	return d.gateway.Run(ctx)
+	d.open.Store(&listener{service, processOf(ctx)})
+	defer d.open.Store(nil)
+	return service.Run(ctx)
 }
 
 func (g *gateways) deps(disk *mounted) gateway.Deps {
@@ -241,13 +248,14 @@ type answered struct {
 // knock delivers once, to one of the gateways; nil: there was no answer.
 func (g *gateways) knock(a *attempt, req *verifierv1.VerifyRequest, document string) *answered {
 	d := g.doors[g.dice.IntN(len(g.doors), "door")]
-	if d.gateway == nil || d.process.dead {
+	l := d.open.Load()
+	if l == nil || l.process.dead {
 		return nil
 	}
-	p := d.process
+	p := l.process
 	ctx := context.WithValue(context.WithValue(g.ctx, processKey{}, p), deliveryKey{}, a)
 	ctx = context.WithValue(ctx, pathKey{}, a.name+": ")
-	res, err := d.gateway.ReceiveWebhook(ctx, &gatewayv1.ReceiveWebhookRequest{Source: "s", Method: req.GetMethod(), Url: req.GetUrl(), Headers: req.GetHeaders(),
+	res, err := l.gateway.ReceiveWebhook(ctx, &gatewayv1.ReceiveWebhookRequest{Source: "s", Method: req.GetMethod(), Url: req.GetUrl(), Headers: req.GetHeaders(),
 		Body: &httpbody.HttpBody{ContentType: "application/json", Data: req.GetBody()}})
 	lost := g.scheduler.step(ctx, fmt.Sprint("answers ", res.GetStatus()))
 	ans := &answered{status: int(res.GetStatus())}
