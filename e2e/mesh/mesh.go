@@ -21,19 +21,15 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/hookmesh/hookmesh/e2e/topology"
 )
 
-// Secret is the secret of the source "docs".
-const Secret = "e2e-secret"
-
-// Docs is the source "docs" as it stands in a configuration.
-const Docs = `  - name: docs
-    preset: generic-hmac
-    settings: {ordering: monotonic}
-    secrets: [{value: ` + Secret + `}]
-    content: {inline: content, title: title}
-    rate: {per_second: -1}
-`
+// Secret is the secret of the source "docs", and Docs the source as it stands in a configuration.
+const (
+	Secret = topology.Secret
+	Docs   = topology.Docs
+)
 
 // build puts the program where the next run puts its own: nothing piles up. Test packages that run at the same time build the
 // same program, and go build replaces a file as a whole.
