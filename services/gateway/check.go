@@ -22,14 +22,31 @@ const (
 
 // checks says whether dedupe is asked at the moment. The zero value asks.
 type checks struct {
-	until atomic.Int64 // in nanoseconds
+	until   atomic.Int64 // when the rest ends, in nanoseconds; 0: dedupe answers in time
+	probing atomic.Bool  // one asks, and finds out for the others whether it does so again
+}
+
+// ask says whether to ask dedupe now. Who does so says by done how that went.
+func (c *checks) ask(now time.Time) (done func(now time.Time, answered bool), asks bool) {
+	until := c.until.Load()
+	switch {
+	case until == 0:
+		return func(time.Time, bool) {}, true
+	case now.UnixNano() < until || !c.probing.CompareAndSwap(false, true):
+		return nil, false
+	}
+	return func(now time.Time, answered bool) {
+		if answered {
+			c.until.Store(0)
+		} else {
+			c.rest(now)
+		}
+		c.probing.Store(false)
+	}, true
 }
 
 // rest begins a time in which dedupe is not asked.
 func (c *checks) rest(now time.Time) { c.until.Store(now.Add(checkRest).UnixNano()) }
-
-// rests says whether that time has not ended yet.
-func (c *checks) rests(now time.Time) bool { return now.UnixNano() < c.until.Load() }
 
 // checkPatience is how long a delivery waits now for dedupe's answer, its turn included. In a crowd nobody waits long: dedupe and its database
 // may be slow because they lack what those that wait take.
@@ -44,7 +61,12 @@ func (s *Service) checkPatience() time.Duration {
 // none was: the verdict that counts falls when the event is consumed, and a sender must not wait for one that saves a write.
 func (s *Service) duplicates(ctx context.Context, events []*eventv1.Event) []string {
 	none := make([]string, len(events))
-	if len(events) == 0 || len(events) > maxCheckBatch || s.checks.rests(s.now()) {
+	if len(events) == 0 || len(events) > maxCheckBatch {
+		s.meters.unchecked(ctx, len(events))
+		return none
+	}
+	done, asks := s.checks.ask(s.now())
+	if !asks {
 		s.meters.unchecked(ctx, len(events))
 		return none
 	}
@@ -57,6 +79,7 @@ func (s *Service) duplicates(ctx context.Context, events []*eventv1.Event) []str
 	ctx, cancel := context.WithTimeout(ctx, s.checkPatience())
 	defer cancel()
 	of, err := s.checking.Do(ctx, identities)
+	done(s.now(), err == nil)
 	if err != nil {
 		s.meters.unchecked(ctx, len(events))
 		span.RecordError(err)

@@ -92,3 +92,41 @@ func TestInACrowdNobodyWaitsLongForDedupe(t *testing.T) {
 		wg.Wait()
 	})
 }
+
+func TestAfterTheRestOneDeliveryFindsOutForAllWhetherDedupeIsInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, d := withSlowDedupe(t, time.Hour)
+		defer r.stop()
+		r.post("/webhooks/docs", "page-first") // dedupe is left alone from now on
+		for _, phase := range []struct {
+			takes    time.Duration
+			waited   int // of four deliveries that come together
+			asked    int64
+			patience time.Duration
+		}{
+			{time.Hour, 1, 1, 250 * time.Millisecond},              // one waits in vain, for the others
+			{100 * time.Millisecond, 1, 1, 100 * time.Millisecond}, // one is answered
+			{100 * time.Millisecond, 4, 2, 200 * time.Millisecond}, // so that all ask again: one, and the others together after it
+		} {
+			time.Sleep(time.Second)
+			d.takes.Store(int64(phase.takes))
+			began := time.Now()
+			var waited atomic.Int64
+			var wg sync.WaitGroup
+			for i := range 4 {
+				wg.Go(func() {
+					w := r.post("/webhooks/docs", fmt.Sprint("page-", i))
+					if took := time.Since(began); w.Code != http.StatusAccepted || took > phase.patience {
+						t.Errorf("%d after %s", w.Code, took)
+					} else if took > 0 {
+						waited.Add(1)
+					}
+				})
+			}
+			wg.Wait()
+			if int(waited.Load()) != phase.waited {
+				t.Errorf("dedupe takes %s: %d deliveries waited, want %d", phase.takes, waited.Load(), phase.waited)
+			}
+		}
+	})
+}
