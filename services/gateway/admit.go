@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/hookmesh/hookmesh/services/gateway/edge"
 	"github.com/hookmesh/hookmesh/services/gateway/problem"
@@ -84,16 +83,6 @@ const crowdAt = 8
 
 // crowded says whether there is a crowd.
 func (s *Service) crowded() bool { return s.inFlight.Load() >= crowdAt }
-
-// inCrowd is a duration while there is a crowd, and nothing else.
-func (s *Service) inCrowd(d time.Duration) func() time.Duration {
-	return func() time.Duration {
-		if s.crowded() {
-			return d
-		}
-		return 0
-	}
-}
 
 // refusal is why a delivery is sent away for lack of room.
 type refusal struct {

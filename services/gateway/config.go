@@ -76,12 +76,12 @@ type Config struct {
 	DrainInterval time.Duration
 	// TrustTraceparent makes a sender's traceparent the parent of the event's trace. By default it is only linked.
 	TrustTraceparent bool
-	// Lanes is how many batched calls to the verifier, and to dedupe, are under way at once; default half the processors, at
+	// Lanes is how many batched calls to the verifier, and to dedupe, are under way at once at most; default half the processors, at
 	// least 1: as long as a service runs in the same process, more lanes only make smaller batches.
 	Lanes int
-	// AskLinger is how long a batched call to the verifier or dedupe waits for company while there is a crowd; default 0. To another process a
-	// call costs more than what it carries.
-	AskLinger time.Duration
+	// AskPatience is for how long deliveries wait for the calls under way before they open another lane; default 0, at once. To another process a
+	// call costs more than what it carries, so that they do better to wait a little and to go together.
+	AskPatience time.Duration
 }
 
 // leastInFlight is how many deliveries are let in at once whatever happens.

@@ -134,11 +134,11 @@ func New(deps Deps, cfg Config) (*Service, error) {
 	s.sources.Store(newTable(cfg.Sources, cfg.Replicas, nil, !cfg.MoreSources))
 	s.verifying = batch.New(batch.Config[*verifierv1.VerifyRequest]{
 		Lanes: cfg.Lanes, MaxItems: maxVerifyBatch, MaxWeight: maxVerifyBytes, Weight: func(r *verifierv1.VerifyRequest) int { return len(r.GetBody()) },
-		Linger: s.inCrowd(cfg.AskLinger),
+		Patience: cfg.AskPatience,
 	}, s.verifyBatch)
 	s.checking = batch.New(batch.Config[[]*eventv1.Event]{
 		Lanes: cfg.Lanes, MaxItems: maxCheckBatch, MaxWeight: maxCheckBatch, Weight: func(e []*eventv1.Event) int { return len(e) },
-		Linger: s.inCrowd(cfg.AskLinger),
+		Patience: cfg.AskPatience,
 	}, s.checkBatch)
 	s.producing = batch.New(batch.Config[[]stage.Output]{
 		Lanes: produceLanes, MaxItems: maxProduceRecords, MaxWeight: maxProduceBytes, Weight: outputsSize,

@@ -51,13 +51,14 @@ var modules = map[string]module{
 	"reconciler": {needs: []string{"embedder"}, init: initReconciler},
 }
 
-// remoteLanes is how many batched calls of the gateway are under way at once to services in other processes: enough that one
-// slow instance does not hold up everybody.
-const remoteLanes = 2
-
-// askLinger is how long the gateway's calls to other processes wait for company in a crowd: a call costs both sides as much as ten deliveries
-// in it, and is short beside the durable write that follows. Writes gather while the one before them is under way, which is enough.
-const askLinger = time.Millisecond
+const (
+	// remoteLanes is how many batched calls of the gateway are under way at once to services in other processes, at most: enough that one
+	// slow instance does not hold up everybody.
+	remoteLanes = 4
+	// askPatience is how long deliveries wait for such a call before they open another lane: a call costs both sides as much as ten deliveries in
+	// it, and takes one or two milliseconds.
+	askPatience = 10 * time.Millisecond
+)
 
 func initGateway(_ context.Context, m *Mesh) error {
 	conn := m.conns
@@ -67,7 +68,7 @@ func initGateway(_ context.Context, m *Mesh) error {
 		TargetLatency: m.cfg.Gateway.TargetLatency, Replicas: m.cfg.Gateway.Replicas,
 	}
 	if !m.here("verifier") || !m.here("dedupe") {
-		cfg.Lanes, cfg.AskLinger = remoteLanes, askLinger
+		cfg.Lanes, cfg.AskPatience = remoteLanes, askPatience
 	}
 	var err1, err2 error
 	cfg.MoreSources = true

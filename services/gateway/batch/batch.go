@@ -1,6 +1,6 @@
-// Package batch lets callers that ask at the same time share one request. Unless Linger says so nobody waits for company: the first
-// caller goes at once; those that come while all lanes are busy go together as soon as one is free. It has no goroutines of its own: one of
-// the waiting callers does the work for the others.
+// Package batch lets callers that ask at the same time share one request. Nobody waits for company: the first caller goes at once; those that
+// come while a request is under way go together as soon as a lane is free, or one more is opened. It has no goroutines that stay: one of the
+// waiting callers does the work for the others.
 package batch
 
 import (
@@ -22,9 +22,10 @@ type Config[Q any] struct {
 	MaxWeight int
 	// Weight says how heavy a question is; nil: 1.
 	Weight func(Q) int
-	// Linger says how long a batch waits for company before it goes; those that come meanwhile go with it, whatever lanes are free.
-	// It should be 0 where no company is to be expected, and is called with a lock held. nil: 0.
-	Linger func() time.Duration
+	// Patience is how long those that wait believe that the requests under way are about to end: they take another lane only if no request has
+	// begun for so long, or those before them filled one. It makes fewer and larger batches, and bounds what a slow request costs the others.
+	// 0: they take another lane at once.
+	Patience time.Duration
 }
 
 // Do answers questions in their order. The context is that of one of the callers, without its cancellation: set a timeout.
@@ -38,8 +39,9 @@ type Batcher[Q, A any] struct {
 	mu    sync.Mutex
 	queue []*call[Q, A]
 	busy  int
-	// gathering: a leader waits for company.
-	gathering bool
+	// begun is when the last request began, and armed says that a timer will look whether that is too long ago. Both are for Patience only.
+	begun time.Time
+	armed bool
 	// idle keeps calls that have ended, with their channels.
 	idle sync.Pool
 }
@@ -72,9 +74,6 @@ func New[Q, A any](cfg Config[Q], do Do[Q, A]) *Batcher[Q, A] {
 	if cfg.Weight == nil {
 		cfg.Weight = func(Q) int { return 1 }
 	}
-	if cfg.Linger == nil {
-		cfg.Linger = func() time.Duration { return 0 }
-	}
 	b := &Batcher[Q, A]{do: do, cfg: cfg}
 	b.idle.New = func() any { return &call[Q, A]{signal: make(chan signal, 1)} }
 	return b
@@ -97,39 +96,77 @@ func (b *Batcher[Q, A]) Do(ctx context.Context, question Q) (A, error) {
 			return b.release(c)
 		}
 	}
-	b.gather()
+	if err := ctx.Err(); err != nil { // the lane and the end came at once; the others would have to wait for what nobody does
+		b.pass()
+		b.release(c) //nolint:errcheck // it was not answered
+		var none A
+		return none, err
+	}
+	runtime.Gosched() // those that are about to ask come along, which on an idle machine takes no time
 	b.run(ctx, c)
 	return b.release(c)
-}
-
-// gather lets others come along: those that are about to ask, which on an idle machine takes no time, or as many as come while the
-// batch lingers.
-func (b *Batcher[Q, A]) gather() {
-	runtime.Gosched()
-	b.mu.Lock()
-	wait := b.cfg.Linger()
-	if b.gathering || wait <= 0 {
-		b.mu.Unlock()
-		return
-	}
-	b.gathering = true
-	b.mu.Unlock()
-	time.Sleep(wait)
-	b.mu.Lock()
-	b.gathering = false
-	b.mu.Unlock()
 }
 
 // enter takes a free lane for the caller, or queues it.
 func (b *Batcher[Q, A]) enter(c *call[Q, A]) (leads bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.busy < b.cfg.Lanes && !b.gathering { // then nobody waits
+	if b.busy == 0 || b.busy < b.cfg.Lanes && b.left() <= 0 {
 		b.busy++
+		b.begin()
 		return true
 	}
 	b.queue = append(b.queue, c)
+	b.watch()
 	return false
+}
+
+// begin notes that a request begins.
+func (b *Batcher[Q, A]) begin() {
+	if b.cfg.Patience > 0 {
+		b.begun = time.Now()
+	}
+}
+
+// left is how much of the patience is left.
+func (b *Batcher[Q, A]) left() time.Duration {
+	if b.cfg.Patience <= 0 {
+		return 0
+	}
+	return b.cfg.Patience - time.Since(b.begun)
+}
+
+// watch sees to it that those that wait get another lane when their patience ends.
+func (b *Batcher[Q, A]) watch() {
+	if b.armed || len(b.queue) == 0 || b.busy >= b.cfg.Lanes {
+		return
+	}
+	b.armed = true
+	time.AfterFunc(max(b.left(), 0), func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.armed = false
+		if b.left() <= 0 {
+			b.open()
+		}
+		b.watch()
+	})
+}
+
+// open gives another lane to the caller that has waited longest, if there are both.
+func (b *Batcher[Q, A]) open() {
+	if len(b.queue) > 0 && b.busy < b.cfg.Lanes {
+		b.busy++
+		b.give()
+	}
+}
+
+// give gives a lane to the caller that has waited longest.
+func (b *Batcher[Q, A]) give() {
+	leader := b.queue[0]
+	b.drop(1)
+	b.begin()
+	leader.signal <- lead // it has room: a call in the queue is told once
 }
 
 // release returns a call's answer and keeps the call for another caller.
@@ -154,7 +191,7 @@ func (b *Batcher[Q, A]) run(ctx context.Context, leader *call[Q, A]) {
 			c.answer = answers[i]
 		}
 		if c != leader {
-			c.signal <- answered // it has room: a call in the queue is told once
+			c.signal <- answered
 		}
 	}
 }
@@ -189,6 +226,7 @@ func (b *Batcher[Q, A]) take(leader *call[Q, A]) []*call[Q, A] {
 	calls[0] = leader
 	calls = append(calls, b.queue[:n]...)
 	b.drop(n)
+	b.open() // for those that found no room
 	return calls
 }
 
@@ -201,13 +239,11 @@ func (b *Batcher[Q, A]) drop(n int) {
 func (b *Batcher[Q, A]) pass() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if len(b.queue) == 0 || b.gathering { // whoever waits goes with the one that gathers
+	if len(b.queue) == 0 {
 		b.busy--
 		return
 	}
-	leader := b.queue[0]
-	b.drop(1)
-	leader.signal <- lead
+	b.give()
 }
 
 // leave takes a caller out of the queue that gives up. If it was just given a lane, the lane goes on. Its call is not used

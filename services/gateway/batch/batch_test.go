@@ -3,6 +3,7 @@ package batch_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -48,15 +49,15 @@ func TestCallersThatWaitShareOneRequest(t *testing.T) {
 }
 
 func TestNoQuestionIsLostOverSeveralLanes(t *testing.T) {
-	for _, linger := range []time.Duration{0, 20 * time.Microsecond} {
-		t.Run(linger.String(), func(t *testing.T) { loseNothing(t, linger) })
+	for _, patience := range []time.Duration{0, 20 * time.Microsecond, time.Hour} {
+		t.Run(patience.String(), func(t *testing.T) { loseNothing(t, patience) })
 	}
 }
 
-func loseNothing(t *testing.T, linger time.Duration) {
+func loseNothing(t *testing.T, patience time.Duration) {
 	t.Helper()
 	var asked atomic.Int64
-	b := batch.New(batch.Config[int]{Lanes: 3, MaxItems: 5, Linger: func() time.Duration { return linger }}, func(_ context.Context, qs []int) ([]int, error) {
+	b := batch.New(batch.Config[int]{Lanes: 3, MaxItems: 5, Patience: patience}, func(_ context.Context, qs []int) ([]int, error) {
 		asked.Add(int64(len(qs)))
 		return qs, nil
 	})
@@ -154,39 +155,124 @@ func TestAFailureIsToldToAllAndAPanicIsAFailure(t *testing.T) {
 	}
 }
 
-func TestABatchThatLingersTakesThoseAlongThatCome(t *testing.T) {
+// slow answers after as long as the first question says, and writes down how many came together.
+type slow struct {
+	mu    sync.Mutex
+	sizes []int
+}
+
+func (s *slow) do(_ context.Context, qs []time.Duration) ([]time.Duration, error) {
+	s.mu.Lock()
+	s.sizes = append(s.sizes, len(qs))
+	s.mu.Unlock()
+	time.Sleep(qs[0])
+	return qs, nil
+}
+
+// ask asks and says when the answer has to come, counted from began.
+func ask(t *testing.T, wg *sync.WaitGroup, b *batch.Batcher[time.Duration, time.Duration], began time.Time, takes, want time.Duration) {
+	t.Helper()
+	wg.Go(func() {
+		if _, err := b.Do(t.Context(), takes); err != nil || time.Since(began) != want {
+			t.Errorf("answered after %s, %v, want %s", time.Since(began), err, want)
+		}
+	})
+	synctest.Wait()
+}
+
+func TestThoseThatWaitPatientlyGoTogether(t *testing.T) {
+	const ms = time.Millisecond
 	synctest.Test(t, func(t *testing.T) {
-		var mu sync.Mutex
-		var sizes []int
-		linger := 4 * time.Millisecond
-		b := batch.New(batch.Config[int]{Lanes: 2, MaxItems: 4, Linger: func() time.Duration { return linger }}, func(_ context.Context, qs []int) ([]int, error) {
-			mu.Lock()
-			sizes = append(sizes, len(qs))
-			mu.Unlock()
-			time.Sleep(time.Second)
-			return qs, nil
-		})
-		began := time.Now()
+		var s slow
+		b := batch.New(batch.Config[time.Duration]{Lanes: 3, Patience: 10 * ms}, s.do)
 		var wg sync.WaitGroup
-		ask := func(want time.Duration) {
-			wg.Go(func() {
-				if _, err := b.Do(t.Context(), 1); err != nil || time.Since(began) != want {
-					t.Errorf("answered after %s, %v, want %s", time.Since(began), err, want)
-				}
-			})
-		}
-		ask(1004 * time.Millisecond)
-		time.Sleep(time.Millisecond)
-		ask(1004 * time.Millisecond) // a lane is free, but the first is about to go
-		ask(1004 * time.Millisecond)
-		time.Sleep(4 * time.Millisecond)
-		ask(1009 * time.Millisecond) // the first has gone; this one begins to linger on the other lane
+		began := time.Now()
+		ask(t, &wg, b, began, 4*ms, 4*ms)
+		ask(t, &wg, b, began, 4*ms, 8*ms) // two lanes are free, but the first is about to end
+		time.Sleep(2 * ms)
+		ask(t, &wg, b, began, 4*ms, 8*ms)
 		wg.Wait()
-		if len(sizes) != 2 || sizes[0] != 3 || sizes[1] != 1 {
-			t.Errorf("batches of %v, want 3 and 1", sizes)
+		if !slices.Equal(s.sizes, []int{1, 2}) {
+			t.Errorf("batches of %v, want 1 and 2", s.sizes)
 		}
-		began, linger = time.Now(), 0
-		ask(time.Second)
+	})
+}
+
+func TestASlowRequestHoldsOthersUpNoLongerThanTheirPatience(t *testing.T) {
+	const ms = time.Millisecond
+	synctest.Test(t, func(t *testing.T) {
+		var s slow
+		b := batch.New(batch.Config[time.Duration]{Lanes: 3, Patience: 10 * ms}, s.do)
+		var wg sync.WaitGroup
+		began := time.Now()
+		ask(t, &wg, b, began, 1000*ms, 1000*ms)
+		ask(t, &wg, b, began, 1000*ms, 1010*ms) // at 10 ms, on a second lane
+		time.Sleep(11 * ms)
+		ask(t, &wg, b, began, 5*ms, 25*ms) // at 20 ms, on the third
+		ask(t, &wg, b, began, 5*ms, 25*ms) // with it
+		time.Sleep(10 * ms)
+		ask(t, &wg, b, began, 5*ms, 30*ms) // there is no fourth
 		wg.Wait()
+		began = time.Now()
+		ask(t, &wg, b, began, 5*ms, 5*ms) // all lanes are free again
+		wg.Wait()
+		if !slices.Equal(s.sizes, []int{1, 1, 2, 1, 1}) {
+			t.Errorf("batches of %v", s.sizes)
+		}
+	})
+}
+
+func TestThoseThatFindNoRoomTakeAnotherLane(t *testing.T) {
+	const ms = time.Millisecond
+	synctest.Test(t, func(t *testing.T) {
+		var s slow
+		b := batch.New(batch.Config[time.Duration]{Lanes: 3, MaxItems: 2, Patience: 10 * ms}, s.do)
+		var wg sync.WaitGroup
+		began := time.Now()
+		ask(t, &wg, b, began, 4*ms, 4*ms)
+		for range 5 {
+			ask(t, &wg, b, began, 4*ms, 8*ms) // all at 4 ms, over three lanes
+		}
+		wg.Wait()
+		if !slices.Equal(s.sizes, []int{1, 2, 2, 1}) {
+			t.Errorf("batches of %v, want 1, 2, 2 and 1", s.sizes)
+		}
+	})
+}
+
+func TestALaneIsNotOpenedForOneThatGaveUp(t *testing.T) {
+	const ms = time.Millisecond
+	synctest.Test(t, func(t *testing.T) {
+		var s slow
+		b := batch.New(batch.Config[time.Duration]{Lanes: 2, Patience: 10 * ms}, s.do)
+		var wg sync.WaitGroup
+		began := time.Now()
+		ask(t, &wg, b, began, 1000*ms, 1000*ms)
+		ctx, cancel := context.WithTimeout(t.Context(), 9*ms)
+		defer cancel()
+		if _, err := b.Do(ctx, 5*ms); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("answered with %v", err)
+		}
+		time.Sleep(2 * ms)
+		ask(t, &wg, b, began, 5*ms, 16*ms) // the lane is still free
+		wg.Wait()
+		if !slices.Equal(s.sizes, []int{1, 1}) {
+			t.Errorf("batches of %v, want 1 and 1", s.sizes)
+		}
+	})
+}
+
+func TestACallerWhoseTimeIsOverAsksNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s slow
+		b := batch.New(batch.Config[time.Duration]{}, s.do)
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := b.Do(ctx, time.Hour); !errors.Is(err, context.Canceled) {
+			t.Errorf("answered with %v", err)
+		}
+		if _, err := b.Do(t.Context(), time.Second); err != nil || !slices.Equal(s.sizes, []int{1}) { // the lane is free
+			t.Errorf("%v, batches of %v", err, s.sizes)
+		}
 	})
 }
