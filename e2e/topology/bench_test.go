@@ -29,7 +29,8 @@ func fresh(prefix string, n int) ([]topology.Change, map[string]topology.Change)
 }
 
 // Durable 202s per second over the separate processes, Apache Kafka (acks=all) and PostgreSQL, beside the embedded mode, in one run. Kafka has
-// three nodes, each record in two of them at least, and then one, which has it on its disk; MESH_BROKERS asks for one number only. The
+// three nodes, each record in two of them at least, and then one, which has it on its disk; MESH_BROKERS asks for one number only. Each topic has
+// as many partitions as there are nodes, unless MESH_PARTITIONS says otherwise: a write waits for the disk once per partition that it touches. The
 // senders talk to the gateways themselves in both modes. What stands behind the gateways gives way to them, as it does inside one process.
 // MESH_PROFILE is a folder for profiles of all services.
 func TestBenchMesh(t *testing.T) {
@@ -62,7 +63,10 @@ func sendAll(t *testing.T, name, url string, client *http.Client, events, connec
 
 func benchMesh(t *testing.T, nodes, events, connections int) {
 	t.Helper()
-	m := startMesh(t, topology.Options{Brokers: nodes, Replicas: map[string]int{"gateway": 2, "verifier": 2}, Direct: true, Partitions: 3})
+	m := startMesh(t, topology.Options{Brokers: nodes, Replicas: map[string]int{"gateway": 2, "verifier": 2}, Direct: true, Partitions: setting(t, "MESH_PARTITIONS", nodes)})
+	if shared := topology.SharedBySession(); shared != "" {
+		t.Log(shared)
+	}
 	if err := m.StandBack(setting(t, "MESH_NICE", 12)); err != nil {
 		t.Fatal(err)
 	}

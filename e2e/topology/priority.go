@@ -3,6 +3,7 @@ package topology
 import (
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"syscall"
 )
@@ -25,4 +26,15 @@ func (m *Mesh) StandBack(nice int) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// SharedBySession says, if so, that a priority counts for little on this machine: where Linux shares processors out by sessions first (sched(7),
+// "The autogroup feature"), it counts inside of a session only, and each connection to PostgreSQL has a session of its own. Containers, each in
+// a control group of its own, are not concerned.
+func SharedBySession() string {
+	const setting = "/proc/sys/kernel/sched_autogroup_enabled"
+	if raw, err := os.ReadFile(setting); err != nil || len(raw) == 0 || raw[0] != '1' {
+		return ""
+	}
+	return "processors are shared out by sessions here: PostgreSQL will give way only in part. `sysctl kernel.sched_autogroup_enabled=0` changes that"
 }
