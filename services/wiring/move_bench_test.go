@@ -70,7 +70,7 @@ func moveMany(b *testing.B, n int) {
 		}
 		stop = resident()
 		began = time.Now()
-		rows, err := Import(b.Context(), moveOptions(cfg), path)
+		rows, err := Import(b.Context(), moveOptions(cfg), path, fast)
 		if err != nil || rows["embedder/chunks"] != int64(n) || rows["dedupe/keys"] != int64(n) || rows["sequencer/documents"] != int64(n) {
 			b.Fatalf("%v, %v", rows, err)
 		}
@@ -81,7 +81,7 @@ func moveMany(b *testing.B, n int) {
 }
 
 // knowMany fills the databases of a data_dir.
-func knowMany(b *testing.B, cfg config.Config, n int) {
+func knowMany(b testing.TB, cfg config.Config, n int) {
 	s, stop := openStores(b, cfg)
 	until := time.Now().Add(48 * time.Hour)
 	id := func(i int) string { return fmt.Sprintf("page-%07d", i) }
@@ -120,7 +120,7 @@ func knowMany(b *testing.B, cfg config.Config, n int) {
 }
 
 // knowChunks fills the knowledge base past its store, which would embed document after document.
-func knowChunks(b *testing.B, path string, n int, id func(int) string) {
+func knowChunks(b testing.TB, path string, n int, id func(int) string) {
 	db, err := sql.Open("sqlite", "file:"+path)
 	if err != nil {
 		b.Fatal(err)

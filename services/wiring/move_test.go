@@ -42,6 +42,9 @@ const (
 	odd = "a\x00b"
 )
 
+// fast gives the indexes room.
+var fast = Moving{IndexMemory: 1 << 30}
+
 // stores are the services' stores in one place.
 type stores struct {
 	testing.TB
@@ -347,21 +350,21 @@ func TestTheStateOfOneMachineMovesToPostgreSQLAsItIs(t *testing.T) {
 
 	wrong := cfg
 	wrong.Verifier.Keys = []config.Key{{Value: strings.Repeat("08", 32)}}
-	if _, err := Import(t.Context(), moveOptions(wrong), path); err == nil || !strings.Contains(err.Error(), "verifier.keys") {
+	if _, err := Import(t.Context(), moveOptions(wrong), path, fast); err == nil || !strings.Contains(err.Error(), "verifier.keys") {
 		t.Errorf("with another key: %v", err)
 	}
 	refuseDamaged(t, cfg, path)
 	// An import that ends in the middle leaves nothing.
 	breakOff(t, cfg, path)
 
-	rows, err := Import(t.Context(), moveOptions(cfg), path)
+	rows, err := Import(t.Context(), moveOptions(cfg), path, fast)
 	if err != nil || rows["embedder/documents"] != 3 {
 		t.Fatalf("%v, %v", rows, err)
 	}
 	s, stop := openStores(t, cfg)
 	defer stop()
 	s.holds(sealed, owed)
-	if _, err := Import(t.Context(), moveOptions(cfg), path); !errors.Is(err, postgres.ErrNotEmpty) {
+	if _, err := Import(t.Context(), moveOptions(cfg), path, fast); !errors.Is(err, postgres.ErrNotEmpty) {
 		t.Errorf("into a database that holds something: %v", err)
 	}
 }
@@ -377,7 +380,7 @@ func refuseDamaged(t *testing.T, cfg config.Config, path string) {
 	if err := os.WriteFile(cut, raw[:len(raw)-20], 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Import(t.Context(), moveOptions(cfg), cut); !errors.Is(err, archive.ErrDamaged) {
+	if _, err := Import(t.Context(), moveOptions(cfg), cut, fast); !errors.Is(err, archive.ErrDamaged) {
 		t.Errorf("an archive that was cut off: %v", err)
 	}
 }
@@ -411,7 +414,7 @@ func breakOff(t *testing.T, cfg config.Config, path string) {
 	if err := out.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Import(t.Context(), moveOptions(cfg), bad); err == nil || !strings.Contains(err.Error(), "nothing was kept") {
+	if _, err := Import(t.Context(), moveOptions(cfg), bad, fast); err == nil || !strings.Contains(err.Error(), "nothing was kept") {
 		t.Errorf("an import that fails in the middle: %v", err)
 	}
 }

@@ -44,20 +44,25 @@ func exportCommand() *cobra.Command {
 
 func importCommand() *cobra.Command {
 	var file string
+	var memory int64
 	cmd := &cobra.Command{
 		Use: "import FILE --config FILE", Short: "Read what `hookmesh export` wrote into an empty PostgreSQL (store.dsn)", Args: exactly(1, "a file that `hookmesh export` wrote"),
 		Long: "Reads the file into the database of store.dsn, on which `hookmesh migrate` was run and nothing else. Everything is kept, or nothing:\n" +
-			"an import that failed or was interrupted may simply be run again. kafka.partitions must be the number that the services will use,\n" +
+			"an import that failed or was interrupted may simply be run again; services that start meanwhile wait for its end. kafka.partitions must be the number that the services will use,\n" +
 			"and verifier.keys must hold the old secrets.key if sources were made at run time.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return moving(cmd, file, func(ctx context.Context, opts wiring.Options) (map[string]int64, error) {
 				if opts.Config.Store.DSN == "" {
 					return nil, usageError{errors.New("store.dsn is empty: give the new configuration. From SQLite to SQLite `hookmesh backup` moves everything")}
 				}
-				return wiring.Import(ctx, opts, args[0])
+				if memory < 64 {
+					return nil, usageError{fmt.Errorf("--index-memory is %d, but an index wants 64 (megabytes) at least", memory)}
+				}
+				return wiring.Import(ctx, opts, args[0], wiring.Moving{IndexMemory: memory << 20, Report: newProgress(cmd.ErrOrStderr(), time.Now).report})
 			})
 		},
 	}
+	cmd.Flags().Int64Var(&memory, "index-memory", 1024, "megabytes of PostgreSQL's memory that an index may take while it is made")
 	cmd.Flags().StringVar(&file, "config", "hookmesh.yaml", "configuration file with the store.dsn to import into")
 	return cmd
 }

@@ -2,7 +2,6 @@ package pgstore
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"strconv"
 	"strings"
@@ -43,16 +42,12 @@ type pieces struct {
 func column(d embedder.Document) (p pieces, dimensions int, err error) {
 	seen := map[[32]byte]int{}
 	for _, piece := range d.Pieces {
-		path := make([]string, len(piece.HeadingPath))
-		for i, h := range piece.HeadingPath {
-			path[i] = clean(h)
-		}
-		raw, err := json.Marshal(path)
+		path, headings, err := encodePath(piece.HeadingPath)
 		if err != nil {
-			return p, 0, fmt.Errorf("encode heading path: %w", err)
+			return p, 0, err
 		}
 		p.hashes, p.copies, p.ordinals = append(p.hashes, piece.Hash[:]), append(p.copies, seen[piece.Hash]), append(p.ordinals, piece.Ordinal)
-		p.paths, p.headings = append(p.paths, string(raw)), append(p.headings, strings.Join(path, "\n"))
+		p.paths, p.headings = append(p.paths, path), append(p.headings, headings)
 		p.texts, p.vectors = append(p.texts, clean(piece.Text)), append(p.vectors, formatVector(piece.Vector))
 		seen[piece.Hash]++
 		dimensions = len(piece.Vector)

@@ -40,14 +40,19 @@ func (s *Store) index(ctx context.Context, dimensions int) error {
 		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(hashtextextended($1, 0))`, name); err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, fmt.Sprintf(`CREATE INDEX IF NOT EXISTS chunks_hnsw_%[1]d ON %[2]s USING hnsw ((vector::public.vector(%[1]d)) public.vector_ip_ops)
-			WHERE public.vector_dims(vector) = %[1]d`, dimensions, s.db.Identifier("chunks")))
+		_, err := tx.Exec(ctx, indexStatement(dimensions, s.db.Identifier("chunks")))
 		return err
 	})
 	if err == nil {
 		s.indexed[dimensions] = true
 	}
 	return err
+}
+
+// indexStatement makes the index over vectors of so many dimensions.
+func indexStatement(dimensions int, chunks string) string {
+	return fmt.Sprintf(`CREATE INDEX IF NOT EXISTS chunks_hnsw_%[1]d ON %[2]s USING hnsw ((vector::public.vector(%[1]d)) public.vector_ip_ops)
+		WHERE public.vector_dims(vector) = %[1]d`, dimensions, chunks)
 }
 
 // Vectors implements embedder.Store.

@@ -3,9 +3,12 @@ package archive_test
 import (
 	"bytes"
 	"compress/gzip"
+	"encoding/json"
 	"errors"
 	"io"
 	"math"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -52,12 +55,44 @@ func TestAnArchiveIsReadAsItWasWritten(t *testing.T) {
 	}
 	for table, want := range map[string]int{"dedupe/keys": 2, "dedupe/newest": 0} {
 		n := 0
-		if err := archive.Check(bytes.NewReader(written(t)), table, func(archive.Row) error { n++; return nil }); err != nil || n != want {
-			t.Errorf("%d rows of %s, %v", n, table, err)
+		rows, err := archive.Check(bytes.NewReader(written(t)), table, func(archive.Row) error { n++; return nil })
+		if err != nil || n != want || rows["dedupe/keys"] != 2 {
+			t.Errorf("%d rows of %s, counted %v, %v", n, table, rows, err)
 		}
 	}
 	if _, err := seen[0].Bytes("at"); !errors.Is(err, archive.ErrDamaged) {
 		t.Errorf("a number taken for bytes: %v", err)
+	}
+}
+
+func TestValuesOfEveryKindAreReadAsTheyStand(t *testing.T) {
+	var file bytes.Buffer
+	w, err := archive.NewWriter(&file, "dev", time.Unix(0, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	odd := archive.Row{
+		"text": "a\x00\"b\\\nü<>", "row": `","row":`, "none": nil, "yes": true, "no": false, "small": -7, "bytes": archive.Bytes{1},
+		"vector": []float32{0.25, -1e-7, 0.1}, "path": []string{"A, \"B\"", "]"}, "empty": []string{},
+	}
+	if err := errors.Join(w.Add(`a"b\/c`, odd), w.Add("a/b", odd)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	want := archive.Row{
+		"text": "a\x00\"b\\\nü<>", "row": `","row":`, "none": nil, "yes": true, "no": false, "small": json.Number("-7"), "bytes": `\x01`,
+		"vector": json.RawMessage(`[0.25,-1e-7,0.1]`), "path": json.RawMessage(`["A, \"B\"","]"]`), "empty": json.RawMessage(`[]`),
+	}
+	var tables []string
+	if _, err := archive.Read(&file, func(table string, row archive.Row) error {
+		if tables = append(tables, table); !reflect.DeepEqual(row, want) {
+			t.Errorf("%#v, want %#v", row, want)
+		}
+		return nil
+	}); err != nil || !slices.Equal(tables, []string{`a"b\/c`, "a/b"}) {
+		t.Errorf("%q, %v", tables, err)
 	}
 }
 
@@ -99,7 +134,7 @@ func TestAnArchiveThatWasAlteredIsRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 		raw := bytes.NewReader(file.Bytes())
-		if err := archive.Check(raw, "another", func(archive.Row) error { return nil }); !errors.Is(err, archive.ErrDamaged) {
+		if _, err := archive.Check(raw, "another", func(archive.Row) error { return nil }); !errors.Is(err, archive.ErrDamaged) {
 			t.Errorf("%s, checked: %v", name, err)
 		}
 		if _, err := archive.Read(&file, nothing); !errors.Is(err, archive.ErrDamaged) {

@@ -65,6 +65,7 @@ func (p *Importer) place(row archive.Row) error {
 
 // Finish counts what waits in each partition. What any of them forgot is below the revisions of new documents in all of them.
 func (p *Importer) Finish(ctx context.Context, im *postgres.Import) error {
-	return im.Run(ctx, `INSERT INTO partitions (partition, held, floor)
+	_, err := im.Run(ctx, `INSERT INTO partitions (partition, held, floor)
 		SELECT n, (SELECT coalesce(sum(held), 0) FROM documents WHERE partition = n), $2 FROM generate_series(0, $1::int - 1) n`, p.Partitions, p.floor)
+	return err
 }
