@@ -24,6 +24,7 @@ import (
 	dedupestore "github.com/hookmesh/hookmesh/services/dedupe/sqlitestore"
 	"github.com/hookmesh/hookmesh/services/internal/kafka"
 	"github.com/hookmesh/hookmesh/services/internal/kafka/embedded"
+	"github.com/hookmesh/hookmesh/services/internal/sqlite/lsm"
 	"github.com/hookmesh/hookmesh/services/internal/stage"
 	"github.com/hookmesh/hookmesh/services/internal/telemetry"
 	"github.com/hookmesh/hookmesh/services/sequencer"
@@ -50,13 +51,22 @@ type order struct {
 	sequencer  *sequencerstore.Store
 	first, sec kafka.Stage
 	passed     atomic.Int64
+	dir        string // of the stores
 }
 
 const partitions = 4
 
-func newOrder(b *testing.B) *order {
+// newOrder returns both stages, whose stores know as much as is asked for. HOOKMESH_BENCH_DIR names a folder that keeps the stores, for runs that
+// are not to fill them again; each run adds its events to them.
+func newOrder(b *testing.B, known int) *order {
 	b.Helper()
 	dir := b.TempDir()
+	stores, filled := filepath.Join(dir, "stores"), false
+	if v := os.Getenv("HOOKMESH_BENCH_DIR"); v != "" {
+		stores = filepath.Join(v, strconv.Itoa(known))
+		_, err := os.Stat(stores)
+		filled = err == nil
+	}
 	broker, err := embedded.Start(filepath.Join(dir, "kafka"))
 	if err != nil {
 		b.Fatal(err)
@@ -67,14 +77,13 @@ func newOrder(b *testing.B) *order {
 	if err := o.log.EnsureTopics(b.Context(), kafka.Topics{ReplicationFactor: 1, MinInSyncReplicas: 1, Retention: -1, DeadRetention: -1}); err != nil {
 		b.Fatal(err)
 	}
-	if o.dedupe, err = dedupestore.Open(b.Context(), filepath.Join(dir, "dedupe.db")); err != nil {
+	if err := o.open(b.Context(), stores); err != nil {
 		b.Fatal(err)
 	}
-	b.Cleanup(func() { _ = o.dedupe.Close() })
-	if o.sequencer, err = sequencerstore.Open(b.Context(), filepath.Join(dir, "sequencer.db")); err != nil {
-		b.Fatal(err)
+	b.Cleanup(func() { _ = o.dedupe.Close(); _ = o.sequencer.Close() })
+	if !filled {
+		o.learn(b, known)
 	}
-	b.Cleanup(func() { _ = o.sequencer.Close() })
 	d, err := dedupe.New(o.dedupe, dedupe.Config{}, telemetry.Nop(), time.Now)
 	if err != nil {
 		b.Fatal(err)
@@ -90,6 +99,16 @@ func newOrder(b *testing.B) *order {
 		b.Fatal(err)
 	}
 	return o
+}
+
+// open opens the stores in a folder.
+func (o *order) open(ctx context.Context, dir string) (err error) {
+	o.dir = dir
+	if o.dedupe, err = dedupestore.Open(ctx, filepath.Join(dir, "dedupe.db")); err != nil {
+		return err
+	}
+	o.sequencer, err = sequencerstore.Open(ctx, filepath.Join(dir, "sequencer.db"))
+	return err
 }
 
 // counter counts what the sequencer has committed.
@@ -229,14 +248,14 @@ func profile(b *testing.B, known int) (end func()) {
 }
 
 // BenchmarkOrder moves a backlog through dedupe and sequencer, broker and stores in the same process: events per second, the
-// processor time of everything together per event, and the heap, by how much is known beforehand.
+// processor time of everything together per event, and the heap, by how much is known beforehand. The work per event is counted beside it, and
+// what comes to know what the memory alone costs: pages and lines of it read here and there, from as much as the stores have, in the same run.
 func BenchmarkOrder(b *testing.B) {
 	const warm, load = 5_000, 60_000
 	for _, n := range known(b) {
 		b.Run(fmt.Sprintf("known=%d", n), func(b *testing.B) {
 			for b.Loop() {
-				o := newOrder(b)
-				o.learn(b, n)
+				o := newOrder(b, n)
 				for from := 0; from < warm+load; from += 1000 {
 					var evs []*eventv1.Event
 					for i := range 1000 {
@@ -247,9 +266,10 @@ func BenchmarkOrder(b *testing.B) {
 				stop := o.run(b)
 				o.reach(b, warm)
 				endProfile := profile(b, n)
-				from, began, used := o.passed.Load(), time.Now(), processor()
+				from, did, began, used := o.passed.Load(), o.work(), time.Now(), processor()
 				o.reach(b, warm+load)
 				took, cpu, moved := time.Since(began), processor()-used, float64(o.passed.Load()-from)
+				did = o.work().Since(did)
 				endProfile()
 				stop()
 				var m runtime.MemStats
@@ -258,9 +278,79 @@ func BenchmarkOrder(b *testing.B) {
 				b.ReportMetric(float64(cpu.Microseconds())/moved, "cpu-µs/event")
 				b.ReportMetric(float64(m.HeapInuse)/(1<<20), "heap-MiB")
 				b.ReportMetric(0, "ns/op")
+				o.report(b, n, did, moved)
 			}
 		})
 	}
+}
+
+// work is what the merge-trees of both stores have done.
+func (o *order) work() lsm.Work { return o.dedupe.Work().Plus(o.sequencer.Work()) }
+
+// report tells the work per event, and what its reads cost by the memory alone.
+func (o *order) report(b *testing.B, known int, did lsm.Work, events float64) {
+	b.Helper()
+	b.ReportMetric(float64(did.Pages)/events, "pages/event")
+	b.ReportMetric(float64(did.Filters)/events, "filters/event")
+	b.ReportMetric(float64(did.Flushed+did.Merged)/events, "moved-rows/event")
+	page, line := pageCost(b, o.dir), lineCost(known)
+	b.ReportMetric(float64(page.Nanoseconds())/1000, "bare-page-µs")
+	b.ReportMetric(float64(line.Nanoseconds()), "bare-line-ns")
+}
+
+// bare is how many reads a baseline makes.
+const bare = 120_000
+
+// pageCost is the processor time that it takes to read half a page of 4 KiB of the stores' files, as a row of a merge-tree is read: a new mapping,
+// pages here and there, one word of each line.
+func pageCost(b *testing.B, dir string) time.Duration {
+	b.Helper()
+	const size = 4096
+	var files [][]byte
+	for _, name := range []string{"dedupe.db", "sequencer.db"} {
+		f, err := os.Open(filepath.Join(dir, name))
+		if err != nil {
+			b.Fatal(err)
+		}
+		info, err := f.Stat()
+		if err != nil {
+			b.Fatal(err)
+		}
+		file, err := syscall.Mmap(int(f.Fd()), 0, int(info.Size()), syscall.PROT_READ, syscall.MAP_SHARED)
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer func() { _ = syscall.Munmap(file) }()
+		if err := f.Close(); err != nil {
+			b.Fatal(err)
+		}
+		files = append(files, file)
+	}
+	began, sum := processor(), byte(0)
+	for i := range bare {
+		file := files[i%len(files)]
+		at := rand.IntN(len(file)/size) * size
+		for l := 0; l < size/2; l += 64 {
+			sum += file[at+l]
+		}
+	}
+	runtime.KeepAlive(sum)
+	return (processor() - began) / bare
+}
+
+// lineCost is the processor time that it takes to read a line of memory here and there in as much as the filters of three tables are.
+func lineCost(known int) time.Duration {
+	const times, bits = 10, 12
+	lines := make([][8]uint64, 3*known*bits/512+1)
+	for i := range lines {
+		lines[i][0] = uint64(i) // so that there is memory behind it
+	}
+	began, sum := processor(), uint64(0)
+	for range times * bare {
+		sum += lines[rand.IntN(len(lines))][0]
+	}
+	runtime.KeepAlive(sum)
+	return (processor() - began) / (times * bare)
 }
 
 // BenchmarkOrderLatency sends 100 events per second and says how long they take from the produce into the first stage's topic
@@ -268,8 +358,7 @@ func BenchmarkOrder(b *testing.B) {
 func BenchmarkOrderLatency(b *testing.B) {
 	const events = 500
 	for b.Loop() {
-		o := newOrder(b)
-		o.learn(b, 10_000)
+		o := newOrder(b, 10_000)
 		stop := o.run(b)
 		took := make(chan time.Duration, events)
 		ctx, cancel := context.WithCancel(b.Context())

@@ -51,6 +51,9 @@ func Open(ctx context.Context, path string) (*Store, error) {
 // Close closes the database.
 func (s *Store) Close() error { return s.db.Close() }
 
+// Work is what the merge-trees have done since the store was opened.
+func (s *Store) Work() lsm.Work { return s.firsts.Work().Plus(s.latest.Work()) }
+
 // packID makes 16 bytes of a UUID, and leaves every other id as it is.
 func packID(id string) any {
 	if len(id) == 36 {

@@ -143,6 +143,9 @@ func Open(ctx context.Context, path string) (*Store, error) {
 // Close closes the database.
 func (s *Store) Close() error { return s.db.Close() }
 
+// Work is what the merge-tree has done since the store was opened.
+func (s *Store) Work() lsm.Work { return s.states.Work() }
+
 type queryer interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }

@@ -21,26 +21,3 @@ func FuzzReadEntry(f *testing.F) {
 		}
 	})
 }
-
-func FuzzDecodeFences(f *testing.F) {
-	for _, keys := range [][]string{nil, {""}, {"a", "b\x00", "ü"}} {
-		var fs fences
-		for _, k := range keys {
-			fs.add([]byte(k))
-		}
-		f.Add(fs.encode())
-	}
-	f.Fuzz(func(t *testing.T, b []byte) {
-		fs, err := decodeFences(b)
-		if err != nil {
-			return
-		}
-		for i := range fs.ends {
-			_ = fs.at(i)
-		}
-		again, err := decodeFences(fs.encode())
-		if err != nil || !bytes.Equal(again.keys, fs.keys) || len(again.ends) != len(fs.ends) {
-			t.Fatalf("%+v became %+v, %v", fs, again, err)
-		}
-	})
-}

@@ -57,8 +57,22 @@ func (f filter) add(hash uint64) {
 	}
 }
 
-// has does not stop at the first bit that is missing: without a branch that depends on what is waited for, the processor goes on to
-// the next key and waits for both at once.
+// among says of each hash whether the filter has it. A large filter lies in main memory, and the processor waits for several lines of it at once only
+// as far as it looks ahead, a few hundred instructions: hence all lines are asked for one bit first, with few instructions each and no branch, and only
+// those that have it, half of them in vain, for the others.
+func (f filter) among(hashes []uint64, held []bool) {
+	blocks := uint64(len(f) / filterBlock)
+	held = held[:len(hashes)]
+	for i, hash := range hashes {
+		n, _ := bits.Mul64(hash, blocks)
+		held[i] = f[n*filterBlock]>>(hash*salts[0]>>58)&1 != 0
+	}
+	for i, hash := range hashes {
+		held[i] = held[i] && f.has(hash)
+	}
+}
+
+// has does not stop at the first bit that is missing, because a branch that cannot be foreseen costs more than the bits.
 func (f filter) has(hash uint64) bool {
 	b := (*[filterBlock]uint64)(f.block(hash))
 	all := uint64(1)

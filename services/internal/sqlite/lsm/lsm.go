@@ -66,6 +66,7 @@ type Table struct {
 	db   *sqlite.DB
 	opts Options
 	sql  statements
+	work counters
 
 	// mu guards what follows. It changes when a transaction is over, under the turn of the database's writers.
 	mu      sync.RWMutex

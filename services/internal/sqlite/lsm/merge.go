@@ -103,6 +103,7 @@ func (v *View) step(ctx context.Context, j *job, budget int, now int64) (done bo
 		if err := j.out.add(ctx, v.tx, &e); err != nil {
 			return false, err
 		}
+		v.t.work.merged.Add(1)
 	}
 	return false, nil
 }

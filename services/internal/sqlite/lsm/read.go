@@ -86,34 +86,42 @@ func (t *Table) lookUp(ctx context.Context, q sqlite.Queryer, runs []*run, keys 
 	for i, k := range keys {
 		open[i] = search{key: k, hash: hashOf(k)}
 	}
-	held := make([]bool, len(keys))
+	hashes, held := make([]uint64, len(keys)), make([]bool, len(keys))
+	asked := 0
 	for len(open) > 0 {
 		placed = placed[:0]
+		for i := range open {
+			hashes[i] = open[i].hash
+		}
 		for i, r := range runs {
-			// One filter is asked about all keys, so that the waits for its memory overlap.
+			asked += len(open)
+			r.filter.among(hashes[:len(open)], held)
+			left := 0
 			for j := range open {
-				held[j] = r.filter.has(open[j].hash)
-			}
-			rest := open[:0]
-			for j, s := range open {
 				n := -1
-				if held[j] && s.next <= i {
-					n = r.fences.page(s.key)
+				if held[j] && open[j].next <= i {
+					n = r.fences.page(open[j].key)
 				}
 				if n < 0 {
-					rest = append(rest, s)
+					if left < j {
+						open[left], hashes[left] = open[j], hashes[j]
+					}
+					left++
 					continue
 				}
-				s.page, s.next = r.page(n), i+1
-				placed = append(placed, s)
+				open[j].page, open[j].next = r.page(n), i+1
+				placed = append(placed, open[j])
 			}
-			open = rest
+			open = open[:left]
 		}
 		var err error
 		if open, err = t.lookIntoPages(ctx, q, placed, found, open[:0]); err != nil {
 			return err
 		}
+		t.work.vain.Add(int64(len(open)))
 	}
+	t.work.asked.Add(int64(len(keys)))
+	t.work.filters.Add(int64(asked))
 	return nil
 }
 
@@ -146,6 +154,7 @@ func (t *Table) lookIntoPages(ctx context.Context, q sqlite.Queryer, placed []se
 		}
 		return nil
 	})
+	t.work.pages.Add(int64(read))
 	if err == nil && read < len(ids) {
 		err = errMoved
 	}
@@ -271,7 +280,7 @@ func (c *cursor) move(ctx context.Context, q sqlite.Queryer) error {
 // fetch makes rest the next page.
 func (c *cursor) fetch(ctx context.Context, q sqlite.Queryer) error {
 	if len(c.read) == 0 {
-		to := min(c.page+readAhead, len(c.run.fences.ends))
+		to := min(c.page+readAhead, c.run.fences.count)
 		if c.page == to {
 			c.ended = true
 			return nil

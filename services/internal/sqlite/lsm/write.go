@@ -113,6 +113,7 @@ func (v *View) Put(ctx context.Context, entries []Entry, now int64) error {
 		return fmt.Errorf("write the log: %w", err)
 	}
 	v.logged += len(batch)
+	v.t.work.logged.Add(int64(len(batch)))
 	if err := v.work(ctx, len(entries), now); err != nil {
 		return err
 	}
@@ -145,6 +146,7 @@ func (v *View) flush(ctx context.Context) error {
 	if _, err := v.tx.Exec(ctx, v.t.sql.dropLog, from); err != nil {
 		return err
 	}
+	v.t.work.flushed.Add(w.run.entries)
 	v.runs, v.flushed = slices.Insert(v.runs, 0, w.run), true
 	v.version++
 	return nil
@@ -157,12 +159,12 @@ func (v *View) begin(ctx context.Context, level int, upto, entries int64) (*writ
 	if _, err := v.tx.Exec(ctx, v.t.sql.addRun, r.id, r.level, r.upto); err != nil {
 		return nil, err
 	}
-	return &writer{sql: v.t.sql, run: r}, nil
+	return &writer{t: v.t, run: r}, nil
 }
 
 // writer writes a run.
 type writer struct {
-	sql    statements
+	t      *Table
 	run    *run
 	first  []byte // key of the page that is being filled
 	page   []byte
@@ -193,7 +195,7 @@ func (w *writer) add(ctx context.Context, tx *sqlite.Tx, e *raw) error {
 
 // turn begins the next page.
 func (w *writer) turn(ctx context.Context, tx *sqlite.Tx) error {
-	w.full = append(w.full, w.run.page(len(w.run.fences.ends)), slices.Clone(w.page))
+	w.full = append(w.full, w.run.page(w.run.fences.count), slices.Clone(w.page))
 	w.run.fences.add(w.first)
 	w.page = w.page[:0]
 	if len(w.full) < 2*256 {
@@ -204,9 +206,10 @@ func (w *writer) turn(ctx context.Context, tx *sqlite.Tx) error {
 
 // save inserts the pages that are full.
 func (w *writer) save(ctx context.Context, tx *sqlite.Tx) error {
-	if err := tx.InsertRows(ctx, w.sql.addPage, 2, w.full, ""); err != nil {
+	if err := tx.InsertRows(ctx, w.t.sql.addPage, 2, w.full, ""); err != nil {
 		return fmt.Errorf("write pages: %w", err)
 	}
+	w.t.work.written.Add(int64(len(w.full) / 2))
 	clear(w.full)
 	w.full = w.full[:0]
 	return nil
@@ -225,6 +228,6 @@ func (w *writer) end(ctx context.Context, tx *sqlite.Tx) error {
 	if w.always {
 		w.run.expires = 0
 	}
-	_, err := tx.Exec(ctx, w.sql.endRun, w.run.entries, w.run.expires, w.run.fences.encode(), w.run.filter.encode(), w.run.id)
+	_, err := tx.Exec(ctx, w.t.sql.endRun, w.run.entries, w.run.expires, w.run.fences.encode(), w.run.filter.encode(), w.run.id)
 	return err
 }
