@@ -340,7 +340,7 @@ func pageCost(b *testing.B, dir string) time.Duration {
 
 // lineCost is the processor time that it takes to read a line of memory here and there in as much as the filters of three tables are.
 func lineCost(known int) time.Duration {
-	const times, bits = 10, 12
+	const times, bits = 10, 16
 	lines := make([][8]uint64, 3*known*bits/512+1)
 	for i := range lines {
 		lines[i][0] = uint64(i) // so that there is memory behind it

@@ -8,9 +8,9 @@ import (
 )
 
 const (
-	// filterBits is how many bits a filter has for each key: about one of 230 keys that are not in a run looks as if it were. A key
-	// that is nowhere is asked for in each run, some twenty with ten million rows, and a page read in vain costs more than a hundred filters.
-	filterBits = 12
+	// filterBits is how many bits a filter has for each key: about one of a thousand keys that are not in a run looks as if it were. A key
+	// that is nowhere is asked for in each run, some thirty with ten million rows, and a page read in vain costs more than a hundred filters.
+	filterBits = 16
 	// filterBlock is how many words make a block, a line of the processor's cache.
 	filterBlock = 8
 	// filterMagic begins a filter as it is stored. What an older version stored begins with a zero.
