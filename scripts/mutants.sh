@@ -33,8 +33,10 @@ for p in "${patches[@]}"; do
   fi
   total=$((total + 1)) start=$SECONDS result=SURVIVED by=-
   (cd "$copy" && "${apply[@]}" "$OLDPWD/$p")
-  for package in $(sed -n 's/^Tests: //p' "$p"); do
-    if ! out=$(cd "$copy/services" && go test -count=1 -failfast -timeout 100s "$package" 2>&1); then
+  for tests in $(sed -n 's/^Tests: //p' "$p"); do
+    package=${tests%%:*} only=()
+    [ "$package" = "$tests" ] || only=(-run "^${tests#*:}\$")
+    if ! out=$(cd "$copy/services" && go test -count=1 -failfast -timeout 100s "${only[@]}" "$package" 2>&1); then
       if grep -qE '\[(build|setup) failed\]' <<<"$out"; then
         result=BROKEN by="does not compile: $(grep -m1 -E '\.go:[0-9]+' <<<"$out" || true)"
       else

@@ -156,9 +156,9 @@ func TestWhenNothingCanTakeAnEventTheSenderIsSentAwayAndTheDebtIsKept(t *testing
 	accepted, code := 0, 0
 	for code != http.StatusServiceUnavailable {
 		w := r.post("/webhooks/docs", large)
-		if code = w.Code; code == http.StatusAccepted {
+		if code = w.Code; code == http.StatusAccepted && accepted < 1000 {
 			accepted++
-		} else if parse(t, w.Body.Bytes()).Code != "STORAGE_UNAVAILABLE" || w.Header().Get("Retry-After") == "" || accepted > 1000 {
+		} else if parse(t, w.Body.Bytes()).Code != "STORAGE_UNAVAILABLE" || w.Header().Get("Retry-After") == "" {
 			t.Fatalf("%d %s", w.Code, w.Body)
 		}
 	}

@@ -20,3 +20,11 @@ func (s *Service) TellAll(ctx context.Context) error {
 	}
 	return err
 }
+
+// PayAll pays what all sources owe, as the one instance that there is.
+func (s *Service) PayAll(ctx context.Context) error {
+	for _, p := range s.pollers() {
+		p.mine.Store(true)
+	}
+	return s.pay(ctx)
+}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -89,9 +90,10 @@ type rig struct {
 	provider *provider
 	known    *knowledge
 	metrics  *sdkmetric.ManualReader
+	later    atomic.Int64 // how far the clock is ahead, as a duration
 }
 
-func newRig(t *testing.T, path string) *rig {
+func newRig(t *testing.T, path string, opts ...func(*connector.Connector)) *rig {
 	r := &rig{kept: &kept{}, provider: &provider{}, known: &knowledge{}, metrics: sdkmetric.NewManualReader()}
 	tel := telemetry.Nop()
 	tel.MeterProvider = sdkmetric.NewMeterProvider(sdkmetric.WithReader(r.metrics))
@@ -100,7 +102,11 @@ func newRig(t *testing.T, path string) *rig {
 		t.Fatal(err)
 	}
 	src := reconciler.Source{Source: config.Source{Name: "s", Poll: config.Poll{Interval: time.Hour, SweepInterval: time.Hour}}, Connector: connector.Connector{Lister: r.provider, Fetcher: r.provider}}
-	r.service, err = reconciler.New(reconciler.Deps{Store: r.store, Producer: r.kept, Telemetry: tel, Knowledge: r.known, Now: time.Now}, reconciler.Config{Owner: "me", BackfillPerSecond: -1}, []reconciler.Source{src})
+	for _, o := range opts {
+		o(&src.Connector)
+	}
+	now := func() time.Time { return time.Now().Add(time.Duration(r.later.Load())) }
+	r.service, err = reconciler.New(reconciler.Deps{Store: r.store, Producer: r.kept, Telemetry: tel, Knowledge: r.known, Now: now}, reconciler.Config{Owner: "me", BackfillPerSecond: -1}, []reconciler.Source{src})
 	if err != nil {
 		t.Fatal(err)
 	}
