@@ -28,3 +28,9 @@ func (s *Service) PayAll(ctx context.Context) error {
 	}
 	return s.pay(ctx)
 }
+
+// Fill reads the first page of a new backfill.
+func (s *Service) Fill(ctx context.Context, source string) error {
+	p := s.source(source)
+	return p.fill(ctx, p.newBackfill(false))
+}

@@ -2,10 +2,14 @@ package reconciler
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"pgregory.net/rapid"
@@ -47,6 +51,51 @@ func TestNoWorkBeginsUnderALeaseThatIsOver(t *testing.T) {
 		}
 		s.drop(held, func(*holding) bool { return true })
 	}
+}
+
+// lender lends leases while it can be reached.
+type lender struct {
+	Store
+	away atomic.Bool
+}
+
+func (l *lender) AcquireLease(context.Context, string, string, time.Time, time.Time) (bool, error) {
+	if l.away.Load() {
+		return false, errors.New("the database does not answer")
+	}
+	return true, nil
+}
+
+func (*lender) ReleaseLease(context.Context, string, string) error { return nil }
+
+func (*lender) Leases(context.Context, time.Time) ([]Lease, error) { return nil, nil }
+
+// Another instance takes a source over when its lease is over. Whoever cannot prolong it has to stop before that.
+func TestWorkOnASourceEndsWithItsLease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &lender{}
+		s, err := New(Deps{Store: store, Telemetry: telemetry.Nop(), Now: time.Now}, Config{LeaseTTL: 15 * time.Second}, []Source{{Source: config.Source{Name: "s"}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() { s.share(ctx) })
+		for _, step := range []struct {
+			after time.Duration
+			away  bool
+			works bool
+		}{{time.Second, false, true}, {time.Minute, true, true}, {9 * time.Second, true, true}, {11 * time.Second, true, false}, {time.Minute, false, false}, {6 * time.Second, false, true}} {
+			time.Sleep(step.after)
+			synctest.Wait()
+			if works := s.source("s").mine.Load(); works != step.works {
+				t.Errorf("%s later: works is %v", step.after, works)
+			}
+			store.away.Store(step.away)
+		}
+		cancel()
+		wg.Wait()
+	})
 }
 
 // However many instances come and go, after some rounds every source has exactly one holder, and none holds more than its share.

@@ -138,6 +138,64 @@ func TestASourceIsKeptCallingUs(t *testing.T) {
 	}
 }
 
+// callable is a source that can be asked to call us, before anybody did.
+func callable(t *testing.T, f *feeds) *poller {
+	t.Helper()
+	f.now, f.live = began, map[string]connector.Subscription{}
+	src := Source{Source: config.Source{Name: "s", PublicURL: "https://h.example/webhooks/s", Secrets: []config.Secret{{Value: "new"}}}, Connector: connector.Connector{Subscriber: f}}
+	s, err := New(Deps{Store: &states{kept: map[string][]byte{}}, Telemetry: telemetry.Nop(), Now: func() time.Time { return f.now }}, Config{}, []Source{src})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.source("s")
+}
+
+// While nothing watched it, nobody told us of changes.
+func TestASubscriptionThatIsMadeAnewHasItsSourcePolled(t *testing.T) {
+	for _, tells := range []bool{true, false} {
+		f := &feeds{resources: []string{"a"}, tells: tells}
+		p := callable(t, f)
+		for i, step := range []struct {
+			after     time.Duration
+			lost, due bool
+		}{{0, false, true}, {time.Minute, false, false}, {150 * time.Minute, false, false}, {150 * time.Minute, true, true}} {
+			p.schedule(24 * time.Hour)
+			if f.now = f.now.Add(step.after); step.lost {
+				clear(f.live)
+			}
+			if err := p.keepSubscriptions(t.Context()); err != nil || p.due() != step.due {
+				t.Errorf("step %d: to be polled now: %v, want %v (%v)", i, p.due(), step.due, err)
+			}
+		}
+	}
+}
+
+// hasty is a source that looks what is kept of its subscriptions whenever another one is asked for.
+type hasty struct {
+	*feeds
+	look func()
+}
+
+func (h hasty) Subscribe(ctx context.Context, resource, url, secret string) (connector.Subscription, error) {
+	h.look()
+	return h.feeds.Subscribe(ctx, resource, url, secret)
+}
+
+// One that was forgotten goes on calling us, is never renewed nor ended, and is made a second time.
+func TestACrashForgetsNoSubscriptionThatWasMade(t *testing.T) {
+	f := &feeds{resources: []string{"a", "b", "c"}}
+	p := callable(t, f)
+	p.src.Subscriber = hasty{f, func() {
+		kept, err := p.subscriptions(t.Context())
+		if err != nil || len(kept) != f.made {
+			t.Errorf("%d were made, kept are %v (%v)", f.made, kept, err)
+		}
+	}}
+	if err := p.keepSubscriptions(t.Context()); err != nil || f.made != 3 {
+		t.Errorf("%d were made, %v", f.made, err)
+	}
+}
+
 func TestAnInstanceThatWasAwayMakesEndedSubscriptionsAnew(t *testing.T) {
 	kept := []subscription{{Subscription: connector.Subscription{ID: "1", Resource: "a", ExpiresAt: began.Add(-time.Minute)}}, {Subscription: connector.Subscription{Resource: "b"}, Error: "HTTP 500"}}
 	p := planSubscriptions([]string{"a", "b"}, kept, nil, false, "new", began)

@@ -336,4 +336,11 @@ func TestWhatAPollTellsIsAsOldAsItsQuestion(t *testing.T) {
 	if all := k.all(); len(all) != 1 || !all[0].GetReceivedAt().AsTime().Equal(asked) {
 		t.Errorf("asked at %s, told %v", asked, all)
 	}
+	asked = list.now
+	if err := s.Fill(t.Context(), "s"); err != nil { // so does a backfill
+		t.Fatal(err)
+	}
+	if all := k.all(); len(all) != 2 || !all[1].GetReceivedAt().AsTime().Equal(asked) {
+		t.Errorf("asked at %s, told %v", asked, all)
+	}
 }

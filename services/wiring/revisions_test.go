@@ -13,6 +13,7 @@ import (
 	"github.com/hookmesh/hookmesh/services/embedder"
 	"github.com/hookmesh/hookmesh/services/internal/config"
 	"github.com/hookmesh/hookmesh/services/internal/kafka"
+	"github.com/hookmesh/hookmesh/services/internal/stage"
 	"github.com/hookmesh/hookmesh/services/internal/telemetry"
 	"github.com/hookmesh/hookmesh/services/sequencer"
 )
@@ -73,5 +74,44 @@ func TestRevisionsGoOnAboveThoseOfTheKnowledgeBase(t *testing.T) {
 		}
 		_, keys, err := s.sequencer.Waiting(t.Context(), "", 10)
 		s.same("what waits", []any{keys, err}, []any{[]string{"docs/ahead"}, error(nil)})
+	}
+}
+
+// half is what a stage's database remembers.
+type half struct {
+	fits
+	positions []stage.Position
+	token     string
+	links     map[string]int64
+}
+
+func (d half) Progress(context.Context) ([]stage.Position, [][]stage.Pending, error) {
+	return d.positions, nil, nil
+}
+
+func (d half) Agreed(context.Context) (string, map[string]int64, error) {
+	return d.token, d.links, nil
+}
+
+// Only two databases that are the ones which were compared, or went on from there, need not be compared again.
+func TestOnlyDatabasesThatWereComparedWithEachOtherNeedNoComparison(t *testing.T) {
+	passed := []stage.Position{{Links: map[string]int64{"line/1/a": 7}}}
+	sent := func(seq int64) []stage.Position { return []stage.Position{{Epoch: "line/1/a", Seq: seq}} }
+	for name, tt := range map[string]struct {
+		knowledge, order half
+		fit              bool
+	}{
+		"as they were":                                {half{positions: passed, token: "x"}, half{positions: sent(7), token: "x"}, true},
+		"the sequencer went on":                       {half{positions: passed, token: "x"}, half{positions: sent(9), token: "x"}, true},
+		"the sequencer went back":                     {half{positions: passed, token: "x"}, half{positions: sent(6), token: "x"}, false},
+		"it was so when they were compared":           {half{positions: passed, token: "x", links: map[string]int64{"line/1/a": 7}}, half{positions: sent(6), token: "x"}, true},
+		"the sequencer's dates from before":           {half{positions: passed, token: "x"}, half{positions: sent(7), token: "w"}, false},
+		"the knowledge base dates from before":        {half{positions: passed, token: "w"}, half{positions: sent(7), token: "x"}, false},
+		"the sequencer worked without the comparison": {half{positions: passed, token: "x"}, half{positions: sent(7)}, false},
+		"they were never compared":                    {half{positions: passed}, half{positions: sent(7)}, false},
+	} {
+		if _, fit, err := accounted(t.Context(), tt.knowledge, tt.order); err != nil || fit != tt.fit {
+			t.Errorf("%s: need no comparison: %v, want %v (%v)", name, fit, tt.fit, err)
+		}
 	}
 }

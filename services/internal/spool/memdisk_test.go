@@ -17,6 +17,8 @@ type memDisk struct {
 	failSync, failWrite, failCreate int
 	// shortWrite: a failing write leaves half of its bytes.
 	shortWrite bool
+	// busy keeps those who flush waiting until it is closed; nil: nobody waits.
+	busy chan struct{}
 }
 
 func newMemDisk() *memDisk { return &memDisk{files: map[string]*memFile{}} }
@@ -131,6 +133,9 @@ func (f *memFile) WriteAt(p []byte, off int64) (int, error) {
 }
 
 func (f *memFile) Sync() error {
+	if f.disk.busy != nil {
+		<-f.disk.busy
+	}
 	f.disk.mu.Lock()
 	defer f.disk.mu.Unlock()
 	if f.disk.failSync > 0 {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -132,6 +133,72 @@ func TestAFullSpoolRefusesUntilASegmentIsDrained(t *testing.T) {
 		t.Fatalf("drained %d of %d", len(got), n)
 	}
 	mustAppend(t, s, rec(n))
+}
+
+func TestWhatWaitsForTheDiskCountsTowardsTheBound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newMemDisk()
+		s := mustOpen(t, "", Options{Disk: d, MaxBytes: 500})
+		d.busy = make(chan struct{})
+		var wg sync.WaitGroup
+		var taken atomic.Int64
+		for range 20 { // about 80 bytes each
+			wg.Go(func() {
+				switch err := s.Append(t.Context(), records(0, 1)); {
+				case err == nil:
+					taken.Add(1)
+				case !errors.Is(err, ErrFull):
+					t.Error(err)
+				}
+			})
+		}
+		synctest.Wait()
+		close(d.busy)
+		wg.Wait()
+		if st := s.Stats(); st.Bytes > 500 || st.Records == 0 || st.Records != taken.Load() {
+			t.Errorf("%d were taken, %+v", taken.Load(), st)
+		}
+	})
+}
+
+// While one flush is under way others gather, and are written together, over as many segments as they need.
+func TestASegmentIsSafeBeforeTheNextOneBegins(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newMemDisk()
+		s := mustOpen(t, "", Options{Disk: d, SegmentBytes: 40})
+		d.busy = make(chan struct{})
+		var wg sync.WaitGroup
+		for i := range 5 {
+			wg.Go(func() { mustAppend(t, s, rec(i)) })
+			synctest.Wait()
+		}
+		close(d.busy)
+		wg.Wait()
+		if n := len(d.segments()); n != 5 {
+			t.Errorf("%d segments", n)
+		}
+		s = mustOpen(t, "", Options{Disk: d.powerCut(func(int) int { return 0 })})
+		if diff := cmp.Diff(records(0, 5), drain(t, s, true)); diff != "" || s.Stats().Lost > 0 {
+			t.Errorf("after a power cut %d are lost: %s", s.Stats().Lost, diff)
+		}
+	})
+}
+
+// Else a power cut would bring the reader back to before what is gone, as if the disk had lost it.
+func TestADrainedSegmentGoesOnlyWhenTheDiskKnowsThatItIsDrained(t *testing.T) {
+	d := newMemDisk()
+	s := mustOpen(t, "", Options{Disk: d, SegmentBytes: 40, CursorSync: time.Hour})
+	for i := range 5 {
+		mustAppend(t, s, rec(i))
+	}
+	drain(t, s, true)
+	if n := len(d.segments()); n != 1 {
+		t.Errorf("%d segments are left of what was drained, want the newest", n)
+	}
+	s = mustOpen(t, "", Options{Disk: d.powerCut(func(int) int { return 0 })})
+	if n := s.Stats().Lost; n > 0 {
+		t.Errorf("after a power cut %d records are said to be lost", n)
+	}
 }
 
 func TestATooLargeRecordIsRefusedAlone(t *testing.T) {
