@@ -29,10 +29,11 @@ type checks struct {
 // ask says whether to ask dedupe now. Who does so says by done how that went.
 func (c *checks) ask(now time.Time) (done func(now time.Time, answered bool), asks bool) {
 	until := c.until.Load()
+	left := time.Duration(until - now.UnixNano())
 	switch {
 	case until == 0:
 		return func(time.Time, bool) {}, true
-	case now.UnixNano() < until || !c.probing.CompareAndSwap(false, true):
+	case left > 0 && left <= checkRest || !c.probing.CompareAndSwap(false, true): // more is left only if the clock was put back
 		return nil, false
 	}
 	return func(now time.Time, answered bool) {

@@ -40,7 +40,7 @@ func (s *Service) drain(ctx context.Context) {
 			s.tel.Logger.Error("the spool could not remember what was sent; it will be sent again after a restart", "error", err)
 		}
 		s.meters.drained(ctx, len(batch.Records))
-		took := s.now().Sub(started)
+		took := max(0, s.now().Sub(started)) // a clock that was put back is no reason to wait
 		s.deps.Rest(ctx, patience(s.spool.Stats(), took))
 		pause(ctx, s.cfg.DrainInterval-took)
 	}
