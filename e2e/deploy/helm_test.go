@@ -257,7 +257,7 @@ func accepted(t *testing.T, config string) {
 	defer cancel()
 	// Nobody listens where the brokers are said to be: checking the topics fails, but only after the configuration was read.
 	cmd := exec.CommandContext(ctx, mesh.Binary(t), "topics", "check", "--config", file)
-	cmd.Env = append(os.Environ(), "DOCS_SECRET=secret", "HOOKMESH_KEY="+strings.Repeat("0f", 32), "HOOKMESH_DSN=postgres://h/d")
+	cmd.Env = append(os.Environ(), "DOCS_SECRET=secret", "HOSTNAME=mesh-dedupe-0", "HOOKMESH_KEY="+strings.Repeat("0f", 32), "HOOKMESH_DSN=postgres://h/d")
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err := cmd.Run()

@@ -243,12 +243,12 @@ grpc: {listen: %q}
 admin: {listen: %q}
 data_dir: %q
 store: {dsn: %q}
-kafka: {brokers: ["%s"], partitions: %d, replication_factor: %d}
+kafka: {brokers: ["%s"], partitions: %d, replication_factor: %d, instance_id: %q}
 verifier: {keys: [{value: "%064d"}]}
 services:
 %s%s
 sources:
-%s`, in.HTTP, in.GRPC, in.Admin, m.data(in), m.dsn(in), strings.Join(m.Kafka.Brokers, `", "`), m.Partitions, min(3, m.Brokers), 7, services.String(), m.Config, cmp.Or(m.Sources, Docs))
+%s`, in.HTTP, in.GRPC, in.Admin, m.data(in), m.dsn(in), strings.Join(m.Kafka.Brokers, `", "`), m.Partitions, min(3, m.Brokers), in.Name, 7, services.String(), m.Config, cmp.Or(m.Sources, Docs))
 }
 
 // Docs is the source that a mesh has if it was not given others.

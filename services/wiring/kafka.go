@@ -15,7 +15,7 @@ func OpenLog(cfg config.Kafka, tel telemetry.Telemetry) (*kafka.Log, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kafka.sasl: %w", err)
 	}
-	kafkaCfg := kafka.Config{Brokers: cfg.Brokers, Partitions: cfg.Partitions, SASL: mechanism}
+	kafkaCfg := kafka.Config{Brokers: cfg.Brokers, Partitions: cfg.Partitions, SASL: mechanism, Instance: cfg.InstanceID}
 	if cfg.TLS.Enabled {
 		files, err := tlsfiles.Open(tlsfiles.Files{CA: cfg.TLS.CAFile, Cert: cfg.TLS.CertFile, Key: cfg.TLS.KeyFile, ServerName: cfg.TLS.ServerName}, func(err error) {
 			tel.Logger.Error("changed files of kafka.tls cannot be read; the old ones stay in use", "error", err)

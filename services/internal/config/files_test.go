@@ -11,7 +11,7 @@ func TestTheConfigurationFilesInTheRepositoryAreRight(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Parse(file, raw, env("DOCS_SECRET", "x", "HOOKMESH_DSN", "postgres://h@127.0.0.1/h", "HOOKMESH_KEY", "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=")); err != nil {
+		if _, err := Parse(file, raw, env("DOCS_SECRET", "x", "HOSTNAME", "c0ffee", "HOOKMESH_DSN", "postgres://h@127.0.0.1/h", "HOOKMESH_KEY", "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=")); err != nil {
 			t.Error(err)
 		}
 	}

@@ -1,6 +1,9 @@
 package config
 
-import "os"
+import (
+	"os"
+	"regexp"
+)
 
 // KafkaTLS says whether and how the brokers are reached over TLS.
 type KafkaTLS struct {
@@ -32,6 +35,9 @@ func (s KafkaSASL) String() string { return s.Mechanism + " as " + s.Username + 
 // GoString hides the password from %#v.
 func (s KafkaSASL) GoString() string { return "config.KafkaSASL{" + s.String() + "}" }
 
+// instanceID is what Kafka takes as group.instance.id, or nothing.
+var instanceID = regexp.MustCompile(`^[a-zA-Z0-9._-]{0,249}$`)
+
 // kafka checks how the brokers are reached.
 func (c *checker) kafka(k Kafka) {
 	c.oneOf("kafka.sasl.mechanism", k.SASL.Mechanism, "", "plain", "scram-sha-256", "scram-sha-512")
@@ -50,6 +56,12 @@ func (c *checker) kafka(k Kafka) {
 	}
 	if !k.TLS.Enabled && (k.TLS.CAFile != "" || k.TLS.CertFile != "") {
 		c.report("kafka.tls.enabled", "is not set, but files for TLS are")
+	}
+	if k.InstanceID != "" && len(k.Brokers) == 0 {
+		c.report("kafka.instance_id", "means nothing to the broker inside the process: set kafka.brokers, or remove it")
+	}
+	if !instanceID.MatchString(k.InstanceID) {
+		c.report("kafka.instance_id", "%q is not up to 249 letters, digits, dots, underscores and hyphens", k.InstanceID)
 	}
 	c.pair("kafka.tls", k.TLS.CertFile, k.TLS.KeyFile)
 	for path, file := range map[string]string{"kafka.tls.ca_file": k.TLS.CAFile, "kafka.tls.cert_file": k.TLS.CertFile, "kafka.tls.key_file": k.TLS.KeyFile} {

@@ -24,6 +24,9 @@ func TestHowTheBrokersAreReachedIsChecked(t *testing.T) {
 		"a file that is not there":          {`{brokers: ["k:9092"], tls: {enabled: true, ca_file: /nowhere/ca.pem}}`, "cannot be read"},
 		"a certificate without its key":     {`{brokers: ["k:9092"], tls: {enabled: true, cert_file: ` + file + `}}`, "belong together"},
 		"security for the broker inside":    {`{tls: {enabled: true}}`, "kafka.brokers: is missing"},
+		"a name in the consumer groups":     {`{brokers: ["k:9092"], instance_id: mesh-dedupe-0}`, ""},
+		"a name that Kafka does not take":   {`{brokers: ["k:9092"], instance_id: "dedupe/0"}`, "kafka.instance_id"},
+		"a name for the broker inside":      {`{instance_id: mesh-dedupe-0}`, "kafka.instance_id"},
 		"more in-sync replicas than copies": {`{brokers: ["k:9092"], replication_factor: 2, min_in_sync_replicas: 3}`, "not between"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -41,8 +41,8 @@ func TestAFetchWaitsForCompanyOnlyWhileRecordsKeepComing(t *testing.T) {
 func TestOffsetsAreCommittedOncePerSecondAndWhenAPartitionStops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var told []map[int]int64
-		p := &progress{topic: TopicUnique, logger: slog.New(slog.DiscardHandler), commit: func(offsets map[string]map[int]int64) error {
-			told = append(told, offsets[TopicUnique])
+		p := &progress{topic: TopicUnique, logger: slog.New(slog.DiscardHandler), commit: func(offsets map[int]int64) error {
+			told = append(told, offsets)
 			return nil
 		}}
 		ctx, cancel := context.WithCancel(t.Context())
@@ -55,7 +55,7 @@ func TestOffsetsAreCommittedOncePerSecondAndWhenAPartitionStops(t *testing.T) {
 		time.Sleep(3 * time.Second)
 		p.reach(0, 70)
 		p.reach(1, 170)
-		p.leave(0)
+		p.leave(0, func() (int64, error) { return 0, nil })
 		cancel()
 		synctest.Wait()
 		want := []map[int]int64{{0: 49, 1: 149}, {0: 70}}

@@ -35,9 +35,10 @@ type Log struct {
 	balancer  kafkago.Balancer
 	tracer    trace.Tracer
 	transport *kafkago.Transport
-	dialer    *kafkago.Dialer
-	assigned  membership
-	leaders   leaders
+	// instance is the instance id of members of consumer groups; empty: they are new ones after every start.
+	instance string
+	assigned membership
+	leaders  leaders
 }
 
 // Config says where Kafka is.
@@ -50,6 +51,8 @@ type Config struct {
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// SASL, if not nil, is how every connection is authenticated.
 	SASL sasl.Mechanism
+	// Instance is what this process is called in consumer groups; empty: it is a new member after every start (see package group).
+	Instance string
 }
 
 // NewLog returns a log. It does not connect yet; Close releases its connections.
@@ -70,7 +73,7 @@ func NewLog(cfg Config, tel telemetry.Telemetry) *Log {
 		balancer:  kafkago.Murmur2Balancer{Consistent: true},
 		tracer:    tel.Tracer("github.com/hookmesh/hookmesh/services/internal/kafka"),
 		transport: transport,
-		dialer:    &kafkago.Dialer{Timeout: 5 * time.Second, ClientID: "hookmesh", DialFunc: cfg.Dial, SASLMechanism: cfg.SASL},
+		instance:  cfg.Instance,
 	}
 }
 

@@ -33,7 +33,7 @@ data:
     admin: {listen: "0.0.0.0:9100"}
     data_dir: /data
     kafka:
-      {{- toYaml (merge (dict "brokers" .Values.kafka.brokers "partitions" .Values.kafka.partitions) .Values.kafka.settings) | nindent 6 }}
+      {{- toYaml (merge (dict "brokers" .Values.kafka.brokers "partitions" .Values.kafka.partitions) .Values.kafka.settings (dict "instance_id" "${HOSTNAME}")) | nindent 6 }}
     {{- with .Values.store.dsn }}
     store: {dsn: {{ . | quote }}}
     {{- end }}
