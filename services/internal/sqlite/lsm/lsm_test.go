@@ -309,6 +309,22 @@ func TestRowsThatAreReplacedOverAndOverDoNotPileUp(t *testing.T) {
 	}
 }
 
+// A merge moves eight runs, and begins anew with each process. Here none lives for longer than half of what one takes.
+func TestRunsDoNotPileUpWhereNoProcessLivesForAMerge(t *testing.T) {
+	const run, fanout, lives = 200, 8, 120
+	path := filepath.Join(t.TempDir(), "t.db")
+	most := 0
+	for life := range lives {
+		p := open(t, path, lsm.Options{Memory: run * 150, Fanout: fanout})
+		p.fill(t, life*run, (life+1)*run, 50)
+		most = max(most, p.table.Runs())
+		p.close(t)
+	}
+	if most > 5*fanout { // three times a level's fanout are enough for the first level's merges to end, and few runs come to the second
+		t.Errorf("%d runs of %d rows", most, lives*run)
+	}
+}
+
 func TestLargeEntriesAndOddKeys(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "t.db")
 	p := open(t, path, tiny)

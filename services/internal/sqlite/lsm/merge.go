@@ -10,7 +10,7 @@ import (
 
 const (
 	// mergeShare is how many entries each merge moves for one that is written. While a merge of a level takes in Fanout runs,
-	// half as many of these can come: two are fast enough that the runs of a level do not pile up.
+	// half as many of these can come: two are fast enough that the runs of a level do not pile up, as long as the process lives for a merge.
 	mergeShare = 2
 	// mergeLeast is how many it moves at least.
 	mergeLeast = 64
@@ -32,7 +32,7 @@ func (v *View) work(ctx context.Context, written int, now int64) error {
 	}
 	for level, j := range v.t.jobs {
 		v.worked = true
-		done, err := v.step(ctx, j, mergeShare*written+mergeLeast, now)
+		done, err := v.step(ctx, j, v.pressure(level)*(mergeShare*written+mergeLeast), now)
 		if err != nil {
 			return fmt.Errorf("merge runs of level %d: %w", level, err)
 		}
@@ -47,6 +47,18 @@ func (v *View) work(ctx context.Context, written int, now int64) error {
 		return fmt.Errorf("delete the pages of a merged run: %w", err)
 	}
 	return nil
+}
+
+// pressure is how many times as fast the runs of a level are merged as they should have to be. A merge begins anew when its process ends: where
+// none lives for long, runs pile up until one is fast enough.
+func (v *View) pressure(level int) int {
+	n := 0
+	for _, r := range v.runs {
+		if r.level == level {
+			n++
+		}
+	}
+	return max(1, n/v.t.opts.Fanout)
 }
 
 // start begins to merge each level that has enough runs.
