@@ -7,6 +7,7 @@ import (
 	"database/sql"
 	"errors"
 	"maps"
+	"net"
 	"slices"
 	"sync"
 	"testing"
@@ -201,4 +202,86 @@ func TestAnInstanceTakesItsSeatUpAgainOverApacheKafka(t *testing.T) {
 	producer.Wait()
 	stop()
 	consumers.Wait()
+}
+
+// mortal makes connections that all break when it dies.
+type mortal struct {
+	mu    sync.Mutex
+	dead  bool
+	conns []net.Conn
+}
+
+func (m *mortal) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.dead {
+		return nil, errors.New("this process is dead")
+	}
+	conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
+	if err == nil {
+		m.conns = append(m.conns, conn)
+	}
+	return conn, err
+}
+
+func (m *mortal) die() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.dead = true
+	for _, conn := range m.conns {
+		_ = conn.Close()
+	}
+}
+
+// A process dies without a word and is started again half a second later. With an instance id it takes up its partitions at once, in its own seat: the
+// other member stays what it was. Without one, the group waits for the session of the dead one.
+func TestACrashedInstanceDoesNotWaitForItsSessionOverApacheKafka(t *testing.T) {
+	cluster := kafkatest.Start(t, 1)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	plain := named(t, cluster, "")
+	ensure(t, plain, wanted)
+	var consumers, producer sync.WaitGroup
+	producing, done := context.WithCancel(ctx)
+	producer.Go(func() { produceUntil(producing, plain) })
+	for _, instance := range []string{"one", ""} {
+		h := &moved{at: map[int]time.Time{}}
+		s, closeStage := runner(t, plain, t.TempDir(), "sink-"+instance, kafka.TopicAccepted, h)
+		consuming, stop := context.WithCancel(ctx)
+		consume := func(ctx context.Context, cfg kafka.Config) {
+			cfg.Brokers, cfg.Partitions = cluster.Brokers(), 3
+			log := kafka.NewLog(cfg, telemetry.Nop())
+			consumers.Go(func() { defer log.Close(); _ = log.Consume(ctx, s, telemetry.Nop().Logger) })
+		}
+		consume(consuming, kafka.Config{})
+		victim := &mortal{}
+		dying, process := context.WithCancel(ctx)
+		consume(dying, kafka.Config{Instance: instance, Dial: victim.dial})
+		before := stableMembers(ctx, t, plain, s.Name())
+		for len(before) < 2 {
+			before = stableMembers(ctx, t, plain, s.Name())
+		}
+		h.since(ctx, t, time.Now())
+		victim.die()
+		process()
+		died := time.Now()
+		<-time.After(500 * time.Millisecond)
+		consume(consuming, kafka.Config{Instance: instance})
+		_, last := h.since(ctx, t, died.Add(500*time.Millisecond))
+		t.Logf("instance %q: the last partition moved %.2fs after the process was started again", instance, last.Seconds())
+		kept := 0
+		for id := range stableMembers(ctx, t, plain, s.Name()) {
+			if _, was := before[id]; was {
+				kept++
+			}
+		}
+		if instance != "" && kept != 1 {
+			t.Errorf("%d members have the ids of before", kept)
+		}
+		stop()
+		consumers.Wait()
+		closeStage()
+	}
+	done()
+	producer.Wait()
 }
