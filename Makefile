@@ -102,6 +102,10 @@ bench-backfill: ## Fill a new source of BACKFILL_PAGES (default 100,000) with a 
 bench-move: ## Export MOVE_DOCUMENTS (default 50,000) from SQLite and import them into PostgreSQL: time and memory (scripts/postgres.sh brings one)
 	cd services && ../scripts/postgres.sh go test ./wiring -run '^$$' -bench Move -benchtime 1x -timeout 40m
 
+.PHONY: bench-write
+bench-write: ## What making a document searchable takes of PostgreSQL's processor time, beside a bare INSERT in the same run
+	cd services && ../scripts/postgres.sh go test ./embedder/pgstore -run '^$$' -bench Write -benchtime 1x
+
 .PHONY: bench-memory
 bench-memory: ## Memory under MEMORY_TIME (default 60m) of edits: does it grow?
 	cd e2e && MEMORY_TIME=$${MEMORY_TIME:-60m} go test -run '^$$' -bench Memory -benchtime 1x -timeout 3h ./bench/...

@@ -140,7 +140,7 @@ func same(t *testing.T, dsns ...string) {
 		}
 		all = append(all, found)
 	}
-	if all[0] != all[1] || !strings.Contains(all[0], "chunks_hnsw_256") || !strings.Contains(all[0], "chunks_words") || !strings.Contains(all[0], "FOREIGN KEY (doc)") || !strings.HasSuffix(all[0], "\n1500") {
+	if all[0] != all[1] || !strings.Contains(all[0], "chunks_half_256") || !strings.Contains(all[0], "chunks_words") || !strings.Contains(all[0], "FOREIGN KEY (doc)") || !strings.HasSuffix(all[0], "\n1500") {
 		t.Errorf("%s\nafter imports that were killed:\n%s", all[0], all[1])
 	}
 }

@@ -88,7 +88,7 @@ const graph = 700
 type Vectors struct{ Dimensions, Count int64 }
 
 // Memory is how much memory of the server's the index over them takes while it is made, roughly.
-func (v Vectors) Memory() int64 { return v.Count * (graph + 4*v.Dimensions) }
+func (v Vectors) Memory() int64 { return v.Count * (graph + 2*v.Dimensions) }
 
 // ImportedVectors says which vectors an import has written.
 func ImportedVectors(ctx context.Context, im *postgres.Import) ([]Vectors, error) {

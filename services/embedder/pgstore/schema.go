@@ -63,5 +63,22 @@ CREATE TABLE breakers (
 	state    bytea NOT NULL
 );`, postgres.StageMarkSchema, `
 CREATE TABLE breaker_changes (n bigint NOT NULL);
-INSERT INTO breaker_changes (n) VALUES (0);`}}
+INSERT INTO breaker_changes (n) VALUES (0);`, halfSchema}}
 }
+
+// halfSchema replaces indexes over whole vectors by those that indexStatement makes. They get the memory that they want, up to a gigabyte: with
+// less a large one takes hours instead of minutes.
+const halfSchema = `
+DO $$
+DECLARE
+	old text;
+	n   text;
+BEGIN
+	FOR old IN SELECT relname FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND relname ~ '^chunks_hnsw_[0-9]+$' LOOP
+		n := substring(old FROM '[0-9]+$');
+		EXECUTE format('DROP INDEX %I', old);
+		PERFORM set_config('maintenance_work_mem', least(wanted, 1048576) || 'kB', true) FROM (SELECT count(*) * (700 + 2 * n::bigint) / 1024 AS wanted FROM chunks) c
+			WHERE wanted > (SELECT setting::bigint FROM pg_settings WHERE name = 'maintenance_work_mem');
+		EXECUTE format('CREATE INDEX %I ON chunks USING hnsw ((vector::public.halfvec(%s)) public.halfvec_ip_ops) WHERE public.vector_dims(vector) = %s', 'chunks_half_' || n, n, n);
+	END LOOP;
+END $$`

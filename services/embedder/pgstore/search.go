@@ -19,8 +19,8 @@ const (
 	wordWeight = 0.3
 	// candidates is how many chunks are compared that are near by meaning, and by words.
 	candidates = 200
-	// maxIndexed is how many dimensions an HNSW index over vectors takes; more are compared one by one.
-	maxIndexed = 2000
+	// maxIndexed is how many dimensions an HNSW index over half-precision vectors takes; more are compared one by one.
+	maxIndexed = 4000
 )
 
 // index makes the HNSW index over vectors of so many dimensions, if it is not there. It is made when the first such vectors
@@ -32,7 +32,7 @@ func (s *Store) index(ctx context.Context, dimensions int) error {
 		return nil
 	}
 	err := s.db.Do(ctx, func(tx pgx.Tx) error {
-		name := s.db.Identifier(fmt.Sprintf("chunks_hnsw_%d", dimensions))
+		name := s.db.Identifier(fmt.Sprintf("chunks_half_%d", dimensions))
 		var there bool
 		if err := tx.QueryRow(ctx, `SELECT to_regclass($1) IS NOT NULL`, name).Scan(&there); err != nil || there {
 			return err
@@ -49,9 +49,11 @@ func (s *Store) index(ctx context.Context, dimensions int) error {
 	return err
 }
 
-// indexStatement makes the index over vectors of so many dimensions.
+// indexStatement makes the index over vectors of so many dimensions. It holds their numbers in half precision: two fifths less disk, nearly
+// half less of the server's log, and somewhat less time to write. Which chunks are near enough to be compared hardly depends on the rest of the digits; they are compared by
+// the whole vectors (see byMeaning).
 func indexStatement(dimensions int, chunks string) string {
-	return fmt.Sprintf(`CREATE INDEX IF NOT EXISTS chunks_hnsw_%[1]d ON %[2]s USING hnsw ((vector::public.vector(%[1]d)) public.vector_ip_ops)
+	return fmt.Sprintf(`CREATE INDEX IF NOT EXISTS chunks_half_%[1]d ON %[2]s USING hnsw ((vector::public.halfvec(%[1]d)) public.halfvec_ip_ops)
 		WHERE public.vector_dims(vector) = %[1]d`, dimensions, chunks)
 }
 
@@ -147,7 +149,7 @@ func scanHits(rows pgx.Rows, into map[int64]hit) error {
 	return rows.Err()
 }
 
-// byMeaning asks the index for the nearest chunks. Under a filter it goes on until it has found enough that fit.
+// byMeaning asks the index for the nearest chunks, and compares them. Under a filter it goes on until it has found enough that fit.
 func byMeaning(ctx context.Context, tx pgx.Tx, q embedder.Query, into map[int64]hit) error {
 	n := len(q.Vector)
 	if n == 0 {
@@ -156,14 +158,18 @@ func byMeaning(ctx context.Context, tx pgx.Tx, q embedder.Query, into map[int64]
 	if _, err := tx.Exec(ctx, `SET LOCAL hnsw.iterative_scan = strict_order; SET LOCAL hnsw.ef_search = 200`); err != nil {
 		return err
 	}
-	near := fmt.Sprintf(`(vector::public.vector(%d)) OPERATOR(public.<#>) $1::text::public.vector(%d)`, n, n)
+	kind := "halfvec" // as the index has them
+	if n > maxIndexed {
+		kind = "vector"
+	}
+	near := fmt.Sprintf(`(vector::public.%[2]s(%[1]d)) OPERATOR(public.<#>) $1::text::public.%[2]s(%[1]d)`, n, kind)
 	where, args := "", []any{formatVector(q.Vector), max(candidates, q.Limit)}
 	if q.Source != "" {
 		where, args = ` AND source = $3`, append(args, q.Source)
 	}
-	rows, err := tx.Query(ctx, fmt.Sprintf(`SELECT `+hitColumns+`, -n.distance, 0::float8 FROM
-		(SELECT id, %s AS distance FROM chunks WHERE public.vector_dims(vector) = %d%s ORDER BY %s LIMIT $2) n
-		JOIN chunks c ON c.id = n.id JOIN documents d ON d.id = c.doc`, near, n, where, near), args...)
+	rows, err := tx.Query(ctx, fmt.Sprintf(`SELECT `+hitColumns+`, -(c.vector OPERATOR(public.<#>) $1::text::public.vector), 0::float8 FROM
+		(SELECT id FROM chunks WHERE public.vector_dims(vector) = %d%s ORDER BY %s LIMIT $2) n
+		JOIN chunks c ON c.id = n.id JOIN documents d ON d.id = c.doc`, n, where, near), args...)
 	if err != nil {
 		return err
 	}
