@@ -18,6 +18,7 @@ import (
 type memoryDisk struct {
 	hooks hooks
 	dice  dice
+	tally *tally
 	mu    sync.Mutex
 	// files are there, in the order in which they were made; known are those that the directory remembers for sure.
 	files, known []*memoryFile
@@ -29,6 +30,9 @@ type memoryFile struct {
 	name          string
 	data, flushed []byte
 }
+
+// segment: it holds records, and what is written to it is worth a step. The reader's position is written between two steps.
+func (f *memoryFile) segment() bool { return f.name != "cursor" }
 
 // mounted is the disk as one process sees it. It is spool.Disk.
 type mounted struct {
@@ -46,8 +50,12 @@ func (d *memoryDisk) mount(ctx context.Context) (*mounted, error) {
 			return nil, errTaken
 		}
 		if chance(d.dice, 2, "the power is cut") {
+			d.tally.met(metPowerCut)
 			d.cut()
 		}
+	}
+	if d.segments() > 1 {
+		d.tally.met(metSeveral)
 	}
 	d.holder = &mounted{memoryDisk: d, ctx: ctx}
 	return d.holder, nil
@@ -80,6 +88,16 @@ func (d *memoryDisk) cut() {
 	d.files, d.known = left, slices.Clone(left)
 }
 
+// segments counts the files that hold records.
+func (d *memoryDisk) segments() (n int) {
+	for _, f := range d.files {
+		if f.segment() {
+			n++
+		}
+	}
+	return n
+}
+
 func (d *memoryDisk) find(name string) int {
 	return slices.IndexFunc(d.files, func(f *memoryFile) bool { return f.name == name })
 }
@@ -92,6 +110,9 @@ func (m *mounted) Create(name string) (spool.File, error) {
 		return nil, os.ErrExist
 	}
 	f := &memoryFile{name: name}
+	if f.segment() && m.segments() > 0 {
+		m.tally.met(metRotated)
+	}
 	m.files = append(m.files, f)
 	return &openFile{m, f}, nil
 }
@@ -122,6 +143,7 @@ func (m *mounted) Remove(name string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if i := m.find(name); i >= 0 && !m.gone() {
+		m.tally.met(metDrained)
 		m.files = slices.Delete(m.files, i, i+1)
 	}
 	return nil
@@ -145,9 +167,6 @@ type openFile struct {
 	file *memoryFile
 }
 
-// segment: what is written to it is worth a step. The reader's position is written between two steps.
-func (f *openFile) segment() bool { return f.file.name != "cursor" }
-
 // ReadAt implements spool.File.
 func (f *openFile) ReadAt(p []byte, off int64) (int, error) {
 	f.mu.Lock()
@@ -167,7 +186,7 @@ func (f *openFile) WriteAt(p []byte, off int64) (n int, err error) {
 	if f.gone() {
 		return 0, errCrashed
 	}
-	if n = len(p); f.segment() {
+	if n = len(p); f.file.segment() {
 		if err = f.hooks.step(f.ctx, "the spool writes"); err != nil {
 			n = f.dice.IntN(n+1, "written")
 		}
@@ -186,7 +205,7 @@ func (f *openFile) Sync() error {
 	if f.gone() {
 		return errCrashed
 	}
-	if f.segment() {
+	if f.file.segment() {
 		if err := f.hooks.step(f.ctx, "the spool flushes"); err != nil {
 			return err
 		}

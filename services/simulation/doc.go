@@ -6,7 +6,8 @@
 //   - gateways: two instances of the real gateway, each with a spool, a ledger of debts and limits of its own, in front of the real verifier
 //     and dedupe, which may fail or answer too late. Senders repeat what is not answered with 2xx; forged, altered, unsigned and stale
 //     requests come among theirs. What a gateway writes must say what truly happened, the events of each 200 and 202 must be in the
-//     log in the end, and what was sent away for lack of room, or as too old, must be a debt.
+//     log in the end, and what was sent away for lack of room, or as too old, must be a debt. In a share of the seeds deliveries come in herds,
+//     Kafka cannot be reached for a while, or the spools are small: they rotate, and become full.
 //   - disk: what a gateway has written outlives it; what it has flushed outlives a power cut.
 //   - source: the world as its API lists it, in pages that are read while it changes; it asks to be left alone, forgets its cursors, and
 //     answers late, also to those that have lost their lease. It sees to it that no cursor leaves behind what was not produced, and that
@@ -18,6 +19,7 @@
 //     clocks, in virtual time. One seed is one run, to the last step: `make sim SEED=…` repeats it.
 //   - TestASeedIsOneRun: seeds are played twice, the second time with goroutines that are delayed wherever they meet, and must come out the
 //     same (-sim.twice: for how long). The rules that make it so are at scheduler.
+//   - TestTheSimulationMeetsEveryFaultAndEveryRule: what is to be met is counted, and fixed seeds meet all of it.
 //
 // The line of TestAnyHistoryAndAnyDeliveryConverge has no reconciler: there, polls and the payment of debts are a model.
 package simulation

@@ -3,6 +3,7 @@ package simulation
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -30,6 +31,7 @@ import (
 	"github.com/hookmesh/hookmesh/services/gateway"
 	"github.com/hookmesh/hookmesh/services/internal/events"
 	"github.com/hookmesh/hookmesh/services/internal/kafka"
+	"github.com/hookmesh/hookmesh/services/internal/spool"
 	"github.com/hookmesh/hookmesh/services/internal/stage"
 	"github.com/hookmesh/hookmesh/services/internal/telemetry"
 )
@@ -41,12 +43,17 @@ type gateways struct {
 	doors  [2]*door
 	cfg    gateway.Config
 	owed   []shed
+	// herd: deliveries come together, at moments that lie so far apart; 0: each when it comes.
+	herd time.Duration
+	// away is from when to when the gateways cannot reach Kafka.
+	away [2]time.Time
 }
 
 // door is where deliveries come in: a gateway, while one runs.
 type door struct {
-	disk *memoryDisk
-	open atomic.Pointer[listener] // nil: nobody listens
+	disk  *memoryDisk
+	clock func() time.Time
+	open  atomic.Pointer[listener] // nil: nobody listens
 }
 
 // listener is the gateway behind a door. A gateway whose time is over ends between two steps, hence the atomic pointer to it.
@@ -73,8 +80,26 @@ func addGateways(s *simulation, dd *dedupe.Service) *gateways {
 		Durability: []gateway.Durability{gateway.DurabilityBroker, gateway.DurabilitySpool}[d.IntN(2, "durability")],
 		SpoolDir:   "in memory", MaxInFlight: 1 + d.IntN(6, "in flight"), Lanes: 1 + d.IntN(2, "lanes"),
 	}
+	if chance(d, 6, "herds") {
+		g.herd = time.Duration(20+d.IntN(60, "herd")) * time.Second
+		g.cfg.Sources[0].PerSecond, g.cfg.MaxInFlight = -1, 10+d.IntN(20, "in flight")
+	}
+	outage := 0
+	if chance(d, 5, "outage") {
+		outage = 1 + d.IntN(60, "outage")
+	}
+	if chance(d, 10, "small spools") {
+		// A few records fill the spool, and each needs a file of its own. It can hold one of the largest, which is what bounds it.
+		s.world.padding = strings.Repeat("x", 120_000)
+		g.cfg.MaxBodyBytes, g.cfg.MaxRecordBytes, g.cfg.SpoolBytes = 128<<10, 1<<20+128<<10, 1<<20+128<<10
+		outage = 60 + d.IntN(120, "outage")
+	}
+	if outage > 0 {
+		from := s.world.start.Add(time.Duration(d.IntN(60_000, "from"))*time.Millisecond + 211*time.Nanosecond)
+		g.away = [2]time.Time{from, from.Add(time.Duration(outage) * time.Second)}
+	}
 	for i := range g.doors {
-		dr := &door{disk: &memoryDisk{hooks: s.scheduler, dice: d}}
+		dr := &door{disk: &memoryDisk{hooks: s.scheduler, dice: d, tally: s.scheduler.tally}, clock: s.now(firstGateway + i)}
 		g.doors[i] = dr
 		s.slots = append(s.slots, &slot{name: fmt.Sprint("gateway-", i), run: func(ctx context.Context) error { return g.serve(ctx, dr) }})
 	}
@@ -89,12 +114,13 @@ func (g *gateways) serve(ctx context.Context, d *door) error {
 	}
 	defer func() { disk.done.Store(!processOf(ctx).dead) }()
 	if chance(g.dice, 3, "replaced") {
+		g.scheduler.tally.met(metReplaced)
 		var cancel context.CancelFunc
 		// Not in a moment in which something of its own is due: which of the two comes first would be chance.
 		ctx, cancel = context.WithTimeout(ctx, time.Duration(10+g.dice.IntN(120, "after"))*time.Second+123_457*time.Nanosecond)
 		defer cancel()
 	}
-	service, err := gateway.New(g.deps(disk), g.cfg)
+	service, err := gateway.New(g.deps(disk, d.clock), g.cfg)
 	if err != nil {
 		return err
 	}
@@ -103,11 +129,11 @@ func (g *gateways) serve(ctx context.Context, d *door) error {
 	return service.Run(ctx)
 }
 
-func (g *gateways) deps(disk *mounted) gateway.Deps {
+func (g *gateways) deps(disk *mounted, now func() time.Time) gateway.Deps {
 	tel := telemetry.Nop()
-	tel.Logger, tel.TracerProvider = slog.New(stepLogger{g.scheduler}), stepTracers{hooks: g.scheduler}
+	tel.Logger, tel.TracerProvider = slog.New(stepLogger{g.scheduler, g.scheduler.tally}), stepTracers{hooks: g.scheduler}
 	return gateway.Deps{
-		Verifier: verifierClient{gateways: g}, Dedupe: dedupeClient{gateways: g}, Producer: g, Telemetry: tel, Disk: disk,
+		Verifier: verifierClient{gateways: g}, Dedupe: dedupeClient{gateways: g}, Producer: g, Telemetry: tel, Disk: disk, Now: now,
 		NewID:  func(ctx context.Context) (string, error) { return ctx.Value(deliveryKey{}).(*attempt).id(), nil },
 		Jitter: func(bound time.Duration) time.Duration { return bound / 2 },
 		// These are asked by the API alone.
@@ -128,6 +154,8 @@ func (g *gateways) deps(disk *mounted) gateway.Deps {
 type attempt struct {
 	name string
 	ids  int
+	// checked: dedupe was asked about it.
+	checked bool
 }
 
 type deliveryKey struct{}
@@ -155,6 +183,7 @@ func (g *gateways) linger(ctx context.Context, n int) error {
 	if g.scheduler.isCalm() || !chance(g.dice, n, "a slow answer") {
 		return nil
 	}
+	g.scheduler.tally.met(metLate)
 	// Half a millisecond more, so that it never ends in the moment in which a timeout does.
 	late := time.NewTimer(time.Duration(g.dice.IntN(3000, "slow"))*time.Millisecond + 500*time.Microsecond)
 	defer late.Stop()
@@ -195,7 +224,15 @@ type dedupeClient struct {
 }
 
 func (c dedupeClient) Check(ctx context.Context, in *dedupev1.CheckRequest, _ ...grpc.CallOption) (*dedupev1.CheckResponse, error) {
+	asked, slow := metAlone, metGivenUp
+	if end, ok := ctx.Deadline(); ok && time.Until(end) <= 20*time.Millisecond {
+		asked, slow = metCrowd, metCrowdGone
+	}
+	c.scheduler.tally.met(asked)
 	if err := c.reach(ctx, fmt.Sprintf("asks dedupe about %d", len(in.GetEvents()))); err != nil {
+		if ctx.Err() != nil {
+			c.scheduler.tally.met(slow)
+		}
 		return nil, err
 	}
 	return c.dedupe.Check(ctx, in)
@@ -210,6 +247,10 @@ func (g *gateways) Produce(ctx context.Context, outputs []stage.Output) error {
 		if out.Topic == kafka.TopicAccepted {
 			g.compare(out)
 		}
+	}
+	if now := time.Now(); now.After(g.away[0]) && now.Before(g.away[1]) {
+		g.scheduler.tally.met(metKafkaAway)
+		return errFault
 	}
 	if err := g.linger(ctx, 15); err != nil {
 		return err
@@ -267,11 +308,18 @@ func (g *gateways) knock(a *attempt, req *verifierv1.VerifyRequest, document str
 		return nil
 	}
 	switch {
+	case ans.status == 202 && !a.checked:
+		g.scheduler.tally.met(metLeftAlone)
+	case ans.status == 200:
+		g.scheduler.tally.met(metDuplicate)
 	case ans.status == 429:
+		g.scheduler.tally.met(map[string]string{"RATE_LIMITED": metRate, "OVERLOADED": metOverload}[ans.Code])
 		g.owed = append(g.owed, shed{p, "SHED", "", time.Now()})
 	case ans.Code == "STORAGE_UNAVAILABLE":
+		g.scheduler.tally.met(metNowhere)
 		g.owed = append(g.owed, shed{p, "SPOOL_FULL", document, time.Now()})
 	case ans.Code == "TIMESTAMP_STALE":
+		g.scheduler.tally.met(metStale)
 		g.owed = append(g.owed, shed{p, "STALE", document, time.Now()})
 	}
 	if lost != nil {
@@ -367,9 +415,29 @@ func (g *gateways) forge(name string, c change, at time.Time) {
 			if ans.status != 403 && ans.status != 429 && ans.status != 503 || (ans.Code == "TIMESTAMP_STALE") != (how == "stale" && ans.status == 403) {
 				g.broken = append(g.broken, fmt.Sprintf("%s: a delivery that is %s is answered with %d %s", name, how, ans.status, ans.Code))
 			}
+			if ans.status == 403 {
+				g.scheduler.tally.met(metRefused)
+			}
 			return ans.status == 403
 		})
 	}
+}
+
+// writable is from when on a debt of that time can be written for sure: while Kafka is away, a full spool takes none either.
+func (g *gateways) writable(at time.Time) time.Time {
+	if at.Add(deathbed).After(g.away[0]) && at.Before(g.away[1]) {
+		return g.away[1]
+	}
+	return at
+}
+
+// gather moves a delivery to the next moment at which many come.
+func (g *gateways) gather(at time.Time) time.Time {
+	if g.herd == 0 {
+		return at
+	}
+	late := at.Sub(g.world.start) % g.herd
+	return at.Add(g.herd - late)
 }
 
 // unpaid lists what was sent away without a debt.
@@ -383,7 +451,7 @@ func (g *gateways) unpaid() (bad []string) {
 		}
 	}
 	for _, o := range g.owed {
-		if o.process.dead && o.process.died.Before(o.at.Add(deathbed)) {
+		if o.process.dead && o.process.died.Before(g.writable(o.at).Add(deathbed)) {
 			continue
 		}
 		i := slices.IndexFunc(debts, func(d *eventv1.Debt) bool {
@@ -427,6 +495,9 @@ type stepTracer struct {
 }
 
 func (t stepTracer) Start(ctx context.Context, name string, _ ...trace.SpanStartOption) (context.Context, trace.Span) {
+	if a, ok := ctx.Value(deliveryKey{}).(*attempt); ok && name == "dedupe check" {
+		a.checked = true
+	}
 	ctx = context.WithValue(ctx, pathKey{}, pathOf(ctx)+name+": ")
 	_ = t.hooks.step(ctx, "begins") // a dead process fails at what it does next
 	return ctx, stepSpan{ctx: ctx, hooks: t.hooks}
@@ -441,10 +512,22 @@ type stepSpan struct {
 func (s stepSpan) RecordError(error, ...trace.EventOption) { _ = s.hooks.step(s.ctx, "fails") }
 
 // stepLogger makes a step of what a gateway says about a delivery, for the same reason.
-type stepLogger struct{ hooks hooks }
+type stepLogger struct {
+	hooks hooks
+	tally *tally
+}
 
 func (stepLogger) Enabled(context.Context, slog.Level) bool { return true }
 func (l stepLogger) Handle(ctx context.Context, r slog.Record) error {
+	r.Attrs(func(a slog.Attr) bool {
+		if err, ok := a.Value.Any().(error); ok && errors.Is(err, spool.ErrFull) {
+			l.tally.met(metFull)
+		}
+		return true
+	})
+	if strings.HasSuffix(r.Message, "it goes to the spool") {
+		l.tally.met(metSpooled)
+	}
 	return l.hooks.step(ctx, "says: "+r.Message)
 }
 func (l stepLogger) WithAttrs([]slog.Attr) slog.Handler { return l }

@@ -168,7 +168,11 @@ func (r *reconcilers) operate(ctx context.Context) error {
 			continue
 		}
 		var err error
-		switch r.dice.IntN(16, "by hand") {
+		by := r.dice.IntN(16, "by hand")
+		if by < 3 {
+			r.scheduler.tally.met(metByHand)
+		}
+		switch by {
 		case 0:
 			_, err = r.operated.StartBackfill(ctx, &reconcilerv1.StartBackfillRequest{Source: "s", Count: chance(r.dice, 2, "count")})
 		case 1:

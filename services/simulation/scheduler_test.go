@@ -57,6 +57,7 @@ type scheduler struct {
 	// faster comes out otherwise than in an even run.
 	shaken bool
 	twins  []string
+	tally  *tally
 }
 
 // turn is a process that waits for its turn.
@@ -68,7 +69,9 @@ type turn struct {
 	answer chan error
 }
 
-func newScheduler(d dice) *scheduler { return &scheduler{dice: d, arrived: make(chan struct{}, 1)} }
+func newScheduler(d dice) *scheduler {
+	return &scheduler{dice: d, arrived: make(chan struct{}, 1), tally: &tally{}}
+}
 
 // step implements hooks: it returns when it is the turn of the process, with how the step ends.
 func (s *scheduler) step(ctx context.Context, what string) error {
@@ -155,6 +158,7 @@ func (s *scheduler) judge(t *turn) error {
 		s.kill(t.process)
 		return errCrashed
 	case 1, 2:
+		s.tally.met(metFault)
 		return fmt.Errorf("%s: %w", t.what, errFault)
 	case 3:
 		s.disturb()
@@ -166,6 +170,7 @@ func (s *scheduler) judge(t *turn) error {
 // kill ends a process: none of its steps succeeds any more.
 func (s *scheduler) kill(p *process) {
 	s.crashes++
+	s.tally.met(metDeath)
 	p.dead, p.died = true, time.Now()
 	p.cancel(errCrashed)
 	synctest.Wait()

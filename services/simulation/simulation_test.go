@@ -107,6 +107,9 @@ func simulate(t *testing.T, seed uint64, verbose, shaken bool) (s *simulation) {
 	return s
 }
 
+// firstGateway is the number of the first gateway's clock: those of the stages and of the reconcilers come before.
+const firstGateway = 5
+
 // simulation is the pipeline: gateway → dedupe → sequencer → embedder, and the reconcilers.
 type simulation struct {
 	t           *testing.T
@@ -118,8 +121,8 @@ type simulation struct {
 	sequences   *sequencerStore
 	knowledge   *knowledge
 	slots       []*slot
-	clocks      [5]atomic.Int64 // how far each stage's clock is off, as a duration
-	jumped      [5]time.Time    // when each has jumped last
+	clocks      [firstGateway + 2]atomic.Int64 // how far each stage's clock, and each gateway's, is off, as a duration
+	jumped      [firstGateway + 2]time.Time    // when each has jumped last
 	instances   int
 	wg          sync.WaitGroup
 	ctx         context.Context
@@ -210,6 +213,9 @@ func (s *simulation) start(sl *slot) {
 			err = sl.run(ctx)
 		}
 		// The end is a step too, so that nothing changes while another process runs.
+		if errors.Is(err, stage.ErrFenced) {
+			s.scheduler.tally.met(metFenced)
+		}
 		_ = s.scheduler.step(ctx, fmt.Sprintf("ends (fenced: %v)", errors.Is(err, stage.ErrFenced)))
 		sl.live = slices.DeleteFunc(sl.live, func(q *process) bool { return q == p })
 		if len(sl.live) == 0 && s.ctx.Err() == nil {
@@ -233,14 +239,21 @@ func (s *simulation) disturb() {
 	case 0, 1:
 		sl := s.slots[s.dice.IntN(len(s.slots), "slot")]
 		if len(sl.live) < 3 && s.ctx.Err() == nil {
+			if len(sl.live) > 0 {
+				s.scheduler.tally.met(metSecond)
+			}
 			s.start(sl)
 		}
 	case 2:
 		clock := s.dice.IntN(len(s.clocks), "clock")
+		if s.scheduler.tally.met(metClock); clock >= firstGateway {
+			s.scheduler.tally.met(metGatewaysOwn)
+		}
 		s.jumped[clock] = time.Now()
 		s.clocks[clock].Store(int64(time.Duration(s.dice.IntN(240, "jump")-120) * time.Second))
 	case 3:
 		s.poison++
+		s.scheduler.tally.met(metUnreadable)
 		topic := []string{kafka.TopicAccepted, kafka.TopicUnique, kafka.TopicChanged}[s.dice.IntN(3, "topic")]
 		s.log.write([]stage.Output{{Topic: topic, Key: fmt.Append(nil, "s/doc-", s.dice.IntN(4, "key")), Value: []byte("\xffno record of ours")}})
 	}
@@ -277,7 +290,7 @@ func (s *simulation) deliver() {
 			copies = 0
 		}
 		for copied := range copies {
-			name, at := fmt.Sprintf("sender-%d-%d", c.index, copied), c.at.Add(time.Duration(d.IntN(60_000, "delay"))*time.Millisecond)
+			name, at := fmt.Sprintf("sender-%d-%d", c.index, copied), s.gateways.gather(c.at.Add(time.Duration(d.IntN(60_000, "delay"))*time.Millisecond))
 			s.gateways.deliver(name, c, at)
 			if chance(d, 4, "forged") {
 				s.gateways.forge(name, c, at)

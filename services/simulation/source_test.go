@@ -90,6 +90,7 @@ func (s *source) List(ctx context.Context, cursor string) (connector.Page, error
 	}
 	epoch, from := parseCursor(cursor)
 	if cursor != "" && epoch != s.epoch {
+		s.scheduler.tally.met(metForgotten)
 		return connector.Page{}, connector.BadCursor()
 	}
 	rest := s.standings(func(at edition, gone bool) bool { return after(at, from) > 0 && (!gone || !s.silent) })
@@ -107,6 +108,7 @@ func (s *source) List(ctx context.Context, cursor string) (connector.Page, error
 	}
 	if !page.More {
 		s.walks++
+		s.scheduler.tally.met(metWalk)
 	}
 	return page, nil
 }
@@ -144,6 +146,7 @@ func (s *source) asked(ctx context.Context, what string) error {
 	}
 	switch s.dice.IntN(12, "list") {
 	case 0:
+		s.scheduler.tally.met(metBusy)
 		return &connector.Error{RetryAfter: time.Duration(1+s.dice.IntN(40, "retry after")) * time.Second, Err: errFault}
 	case 1:
 		s.epoch++
@@ -156,11 +159,17 @@ func (s *source) answered(ctx context.Context) error {
 	if !chance(s.dice, 5, "a slow answer") {
 		return nil
 	}
+	s.scheduler.tally.met(metSlowSource)
 	late := time.NewTimer(time.Duration(s.dice.IntN(25_000, "slow")) * time.Millisecond)
 	defer late.Stop()
 	gone := ctx.Done()
 	if chance(s.dice, 2, "a zombie") {
 		gone = nil
+		defer func() {
+			if ctx.Err() != nil {
+				s.scheduler.tally.met(metZombie)
+			}
+		}()
 	}
 	select {
 	case <-gone:
@@ -246,6 +255,7 @@ func (s *source) replayed(d *eventv1.DeadLetter, number int64) {
 		return
 	}
 	s.pending = append(s.pending, func() {
+		s.scheduler.tally.met(metReplayed)
 		if s.look(); s.sent[name(d.GetChange())] <= s.buried[number] {
 			s.broken = append(s.broken, fmt.Sprintf("%s: the letter of %s was closed, and its change was not sent again", time.Now().Format("15:04:05"), name(d.GetChange())))
 		}
@@ -306,6 +316,7 @@ func (s *source) pays(d *eventv1.Debt, version int64) {
 		return
 	}
 	s.pending = append(s.pending, func() {
+		s.scheduler.tally.met(metPaid)
 		if s.look(); s.done(d) <= s.noted[version] {
 			s.broken = append(s.broken, fmt.Sprintf("%s: the debt of %q was paid, and nothing was done for it", time.Now().Format("15:04:05"), d.GetDocumentId()))
 		}

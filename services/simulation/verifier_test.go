@@ -97,6 +97,9 @@ func (w *world) body(c change) map[string]any {
 	if _, n := w.position(c); n != nil {
 		b["sequence"], b["version"] = *n, fmt.Sprint(*n)
 	}
+	if w.padding != "" {
+		b["padding"] = w.padding
+	}
 	if w.keyed {
 		b["key"] = fmt.Sprint("key-", c.index)
 	}

@@ -55,6 +55,8 @@ type world struct {
 	start   time.Time
 	changes []change
 	skews   [2]time.Duration
+	// padding makes its deliveries long, and says nothing.
+	padding string
 	// tells says which change an event is about.
 	tells map[string]change
 }
