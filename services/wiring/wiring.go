@@ -268,6 +268,7 @@ func (m *Mesh) startServices(ctx context.Context) error {
 	if len(errs) == 0 && len(m.readers) > 0 {
 		errs = append(errs, m.log.MeasureLag(m.tel, m.readers))
 	}
+	errs = append(errs, m.tellServices())
 	return errors.Join(errs...)
 }
 
