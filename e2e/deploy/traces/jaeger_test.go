@@ -107,23 +107,25 @@ type jaeger struct{ collector, query string }
 
 func startJaeger(t *testing.T) *jaeger {
 	t.Helper()
-	binary := os.Getenv("HOOKMESH_TEST_JAEGER")
-	if binary == "" {
-		t.Fatal("HOOKMESH_TEST_JAEGER does not name Jaeger's program: make test-jaeger builds it")
-	}
 	grpcIn, httpOut, grpcOut := freeAddress(t), freeAddress(t), freeAddress(t)
-	collectorGRPC, collectorHTTP := freeAddress(t), freeAddress(t)
-	dir := t.TempDir()
-	run(t, binary, dir, "jaeger", fmt.Sprintf(jaegerConfig, grpcIn, httpOut, grpcOut), grpcIn, httpOut)
+	run(t, program(t), t.TempDir(), "jaeger", fmt.Sprintf(jaegerConfig, grpcIn, httpOut, grpcOut), grpcIn, httpOut)
 
+	return &jaeger{collector: "http://" + startCollector(t, grpcIn, "http://loki.invalid:3100/otlp"), query: "http://" + httpOut}
+}
+
+// startCollector starts one with the file that is deployed, and returns where it takes OTLP over HTTP.
+func startCollector(t *testing.T, jaeger, loki string) string {
+	t.Helper()
+	binary := program(t)
 	raw, err := os.ReadFile("../../../deploy/otel/collector.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
+	collectorGRPC, collectorHTTP := freeAddress(t), freeAddress(t)
 	// What differs from production: addresses of this machine, nothing is left out by chance, and nothing is waited for.
 	file := string(raw)
 	for deployed, here := range map[string]string{
-		"0.0.0.0:4317": collectorGRPC, "0.0.0.0:4318": collectorHTTP, "jaeger:4317": grpcIn,
+		"0.0.0.0:4317": collectorGRPC, "0.0.0.0:4318": collectorHTTP, "jaeger:4317": jaeger, "http://loki:3100/otlp": loki,
 		"sampling_percentage: 10": "sampling_percentage: 100", "decision_wait: 30s": "decision_wait: 1s",
 	} {
 		if strings.Count(file, deployed) != 1 {
@@ -131,8 +133,18 @@ func startJaeger(t *testing.T) *jaeger {
 		}
 		file = strings.Replace(file, deployed, here, 1)
 	}
-	run(t, binary, dir, "collector", file, collectorHTTP)
-	return &jaeger{collector: "http://" + collectorHTTP, query: "http://" + httpOut}
+	run(t, binary, t.TempDir(), "collector", file, collectorHTTP)
+	return collectorHTTP
+}
+
+// program is Jaeger's, which is a collector too.
+func program(t *testing.T) string {
+	t.Helper()
+	binary := os.Getenv("HOOKMESH_TEST_JAEGER")
+	if binary == "" {
+		t.Fatal("HOOKMESH_TEST_JAEGER does not name Jaeger's program: make test-jaeger builds it")
+	}
+	return binary
 }
 
 func freeAddress(t *testing.T) string {
