@@ -71,8 +71,13 @@ test-image: ## Build the Dockerfile with buildah, without engine and registry, a
 	./scripts/image.sh
 
 .PHONY: test-jaeger
-test-jaeger: ## Traces of the separate processes through the deployed collector's configuration into a real Jaeger (needs what test-kafka and test-postgres need)
-	cd e2e/deploy && HOOKMESH_TEST_JAEGER=$$(../../scripts/tool.sh jaeger) GOWORK=off go test -tags kafka,jaeger -run Jaeger -count=1 -timeout 8m ./traces/
+test-jaeger: ## Traces of the separate processes through the deployed collector's configuration into a real Jaeger, and logs to where Loki takes them (needs what test-kafka and test-postgres need)
+	cd e2e/deploy && HOOKMESH_TEST_JAEGER=$$(../../scripts/tool.sh jaeger) GOWORK=off go test -tags kafka,jaeger -run 'Jaeger|Loki' -count=1 -timeout 8m ./traces/
+
+.PHONY: test-monitoring
+test-monitoring: ## A real Prometheus and Alertmanager with the deployed files over separate processes: alerts sent and taken back, dashboards (needs what test-kafka and test-postgres need; some minutes)
+	cd e2e/deploy && HOOKMESH_TEST_PROMETHEUS=$$(../../scripts/tool.sh prometheus) HOOKMESH_TEST_ALERTMANAGER=$$(../../scripts/tool.sh alertmanager) \
+		GOWORK=off go test -tags monitoring -count=1 -v -timeout 40m ./monitoring
 
 .PHONY: deploy-test
 deploy-test: ## Dashboards and alert rules against the metrics that the program exports, compose file, Helm chart

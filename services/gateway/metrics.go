@@ -52,6 +52,9 @@ func newMeters(s *Service) (*meters, error) {
 	m.withoutCheck = counter("hookmesh.gateway.unchecked", "Events that were taken without dedupe's answer, because it did not come in time. What repeats is dropped later.")
 	m.drains = counter("hookmesh.gateway.spool.drained", "Records that went from the spool to Kafka.")
 	m.drainFailures = counter("hookmesh.gateway.spool.drain_failures", "Tries to write the spool's records to Kafka that failed.")
+	if m.drainFailures != nil {
+		m.drainFailures.Add(context.Background(), 0) // an alert watches it: it appears at zero
+	}
 	var err error
 	m.duration, err = meter.Float64Histogram("hookmesh.gateway.request.duration", metric.WithUnit("s"),
 		metric.WithDescription("From the headers of a delivery to its answer."),
