@@ -114,16 +114,18 @@ func forgetScores(v any) {
 	}
 }
 
-// runs runs the program with a configuration file and wants it to succeed.
+// runs runs the program with a configuration file, wants it to succeed, and returns what it prints but for how far it is.
 func (m move) runs(file string, args ...string) string {
 	m.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, mesh.Binary(m.t), append(args, "--config", file)...).CombinedOutput()
-	if err != nil {
-		m.t.Fatalf("hookmesh %s: %v\n%s", strings.Join(args, " "), err, out)
+	var out, errs strings.Builder
+	cmd := exec.CommandContext(ctx, mesh.Binary(m.t), append(args, "--config", file)...)
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err := cmd.Run(); err != nil {
+		m.t.Fatalf("hookmesh %s: %v\n%s%s", strings.Join(args, " "), err, out.String(), errs.String())
 	}
-	return string(out)
+	return out.String()
 }
 
 // unzipped is what a compressed file holds.
