@@ -259,7 +259,8 @@ func (services importers) index(ctx context.Context, im *postgres.Import, dsn st
 	for _, s := range services {
 		tables[s.schema.Name] = s.tables
 	}
-	if err := im.Finish(ctx, func(what string) { how.report("making "+what, 0, 0) }, tables); err != nil {
+	how.report("making the indexes but those over vectors", 0, 0)
+	if err := im.Finish(ctx, tables); err != nil {
 		return err
 	}
 	if err := im.Use(ctx, embedderpg.Schema().Name); err != nil {

@@ -133,10 +133,9 @@ func (im *Import) AllowMemory(ctx context.Context, bytes int64) error {
 	return nil
 }
 
-// Finish makes the indexes and foreign keys that Begin dropped, tells doing before each, and lets the planner know what the tables hold.
-func (im *Import) Finish(ctx context.Context, doing func(what string), tables map[string][]string) error {
+// Finish makes the indexes and foreign keys that Begin dropped, and lets the planner know what the tables hold.
+func (im *Import) Finish(ctx context.Context, tables map[string][]string) error {
 	for _, d := range im.later {
-		doing(d.name)
 		if err := im.Use(ctx, d.schema); err != nil {
 			return err
 		}
