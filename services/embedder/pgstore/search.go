@@ -49,8 +49,8 @@ func (s *Store) index(ctx context.Context, dimensions int) error {
 	return err
 }
 
-// indexStatement makes the index over vectors of so many dimensions. It holds their numbers in half precision: two fifths less disk, nearly
-// half less of the server's log, and somewhat less time to write. Which chunks are near enough to be compared hardly depends on the rest of the digits; they are compared by
+// indexStatement makes the index over vectors of so many dimensions. It holds their numbers in half precision: two fifths less disk, and nearly
+// half less of the server's log. Which chunks are near enough to be compared hardly depends on the rest of the digits; they are compared by
 // the whole vectors (see byMeaning).
 func indexStatement(dimensions int, chunks string) string {
 	return fmt.Sprintf(`CREATE INDEX IF NOT EXISTS chunks_half_%[1]d ON %[2]s USING hnsw ((vector::public.halfvec(%[1]d)) public.halfvec_ip_ops)
