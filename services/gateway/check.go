@@ -71,6 +71,8 @@ func (s *Service) duplicates(ctx context.Context, events []*eventv1.Event) []str
 		s.meters.unchecked(ctx, len(events))
 		return none
 	}
+	answered := false
+	defer func() { done(s.now(), answered) }()
 	ctx, span := s.startSpan(ctx, "dedupe check")
 	defer span.End()
 	identities := make([]*eventv1.Event, len(events))
@@ -80,8 +82,7 @@ func (s *Service) duplicates(ctx context.Context, events []*eventv1.Event) []str
 	ctx, cancel := context.WithTimeout(ctx, s.checkPatience())
 	defer cancel()
 	of, err := s.checking.Do(ctx, identities)
-	done(s.now(), err == nil)
-	if err != nil {
+	if answered = err == nil; !answered {
 		s.meters.unchecked(ctx, len(events))
 		span.RecordError(err)
 		span.SetStatus(otelcodes.Error, "dedupe did not answer; the event goes on")
