@@ -41,9 +41,12 @@ const (
 	clearAfter = time.Second
 	// trust is how long a log is believed to be the one that was read after it last answered. Nobody deletes a topic, makes it anew and fills
 	// it as far in less, and stages that keep up ask more often.
-	trust       = 2 * time.Second
+	trust = 2 * time.Second
+	// firstDelay and longestWait bound the pauses of a stage that cannot go on. The longest one is what it may come late when it could again.
 	firstDelay  = 20 * time.Millisecond
-	longestWait = 5 * time.Second
+	longestWait = time.Second
+	// tellEvery is how many tries lie between two lines in the log, once there have been as many.
+	tellEvery = 16
 )
 
 // Grace is how long a batch that was begun may go on after its partition was told to stop: finished work is not done again by the next owner.
@@ -434,7 +437,7 @@ func (w *worker[T]) produce(ctx context.Context, outputs []Output) error {
 // retry repeats what failed, with exponential backoff and full jitter, until it succeeds, ctx ends or the partition is lost.
 func (w *worker[T]) retry(ctx context.Context, what string, fn func() error) error {
 	delay := firstDelay
-	for {
+	for tries := 1; ; tries++ {
 		err := fn()
 		switch {
 		case err == nil:
@@ -446,7 +449,9 @@ func (w *worker[T]) retry(ctx context.Context, what string, fn func() error) err
 		case isUnsure(err):
 			return err
 		}
-		w.tel.Logger.Warn("a stage could not go on; trying again", "step", what, "topic", w.cfg.Topic, "partition", w.partition, "delay", delay, "error", err)
+		if tries < tellEvery || tries%tellEvery == 0 {
+			w.tel.Logger.Warn("a stage could not go on; trying again", "step", what, "topic", w.cfg.Topic, "partition", w.partition, "tries", tries, "delay", delay, "error", err)
+		}
 		w.meters.retries.Add(ctx, 1, withStage(w.cfg.Name, attribute.String("step", what)))
 		timer := time.NewTimer(w.cfg.Jitter(delay) + time.Millisecond)
 		select {
