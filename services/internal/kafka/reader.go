@@ -108,16 +108,16 @@ func (r *partitionReader) read(records kafkago.RecordReader) error {
 			}
 			return fmt.Errorf("read records of %s/%d: %w", r.topic, r.partition, err)
 		}
-		if rec.Offset < r.offset {
-			continue
-		}
-		key, err := kafkago.ReadAll(rec.Key)
+		key, err := take(rec.Key)
 		if err != nil {
 			return fmt.Errorf("read key at %s/%d@%d: %w", r.topic, r.partition, rec.Offset, err)
 		}
-		value, err := kafkago.ReadAll(rec.Value)
+		value, err := take(rec.Value)
 		if err != nil {
 			return fmt.Errorf("read value at %s/%d@%d: %w", r.topic, r.partition, rec.Offset, err)
+		}
+		if rec.Offset < r.offset {
+			continue
 		}
 		headers := make([]stage.Header, len(rec.Headers))
 		for i, h := range rec.Headers {
@@ -128,6 +128,16 @@ func (r *partitionReader) read(records kafkago.RecordReader) error {
 		})
 		r.offset = rec.Offset + 1
 	}
+}
+
+// take copies a part of a record out of the answer that it came with. Only when all parts of all records are closed does kafka-go use the
+// answer's memory again, 64 KiB at least, instead of leaving it to the garbage collector.
+func take(part kafkago.Bytes) ([]byte, error) {
+	if part == nil {
+		return nil, nil
+	}
+	data, err := kafkago.ReadAll(part)
+	return data, errors.Join(err, part.Close())
 }
 
 // outOfRange says where the partition begins and ends, after the broker said that it does not hold the offset.
