@@ -349,9 +349,12 @@ func TestAMemberThatWaitsCanBeStopped(t *testing.T) {
 			w := begin(t, 1, "t")
 			asked, release := make(chan struct{}), make(chan struct{})
 			var once sync.Once
+			var asleep atomic.Int64
 			w.cluster.ControlKey(key, func(kmsg.Request) (kmsg.Response, error, bool) {
 				once.Do(func() { close(asked) })
+				asleep.Add(1)
 				w.cluster.SleepControl(func() { <-release })
+				asleep.Add(-1)
 				return nil, nil, false
 			})
 			work := newLoad()
@@ -360,7 +363,10 @@ func TestAMemberThatWaitsCanBeStopped(t *testing.T) {
 			if err := stop(); err != nil {
 				t.Error(err)
 			}
+			// A broker that is closed while it wakes up waits for itself for ever.
 			close(release)
+			w.until("the broker is awake", func() bool { return asleep.Load() == 0 })
+			w.create("another")
 		})
 	}
 }
