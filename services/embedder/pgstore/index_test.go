@@ -53,7 +53,8 @@ func TestTheIndexOfHalfPrecisionFindsWhatComparingEverythingFinds(t *testing.T) 
 		t.Fatal(err)
 	}
 	var indexes []string
-	if err := conn.QueryRow(t.Context(), `SELECT array_agg(indexname::text) FROM pg_indexes WHERE schemaname = $1 AND indexdef LIKE '%USING hnsw%'`, schema.Name).Scan(&indexes); err != nil || !slices.Equal(indexes, []string{"chunks_half_64"}) {
+	if err := conn.QueryRow(t.Context(), `SELECT array_agg(c.relname::text) FROM pg_class c JOIN pg_am a ON a.oid = c.relam
+		JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND a.amname = 'hnsw'`, schema.Name).Scan(&indexes); err != nil || !slices.Equal(indexes, []string{"chunks_half_64"}) {
 		t.Fatal(indexes, err)
 	}
 	store, err := pgstore.Open(t.Context(), dsn, schema)
