@@ -175,6 +175,22 @@ func TestWhenNothingCanTakeAnEventTheSenderIsSentAwayAndTheDebtIsKept(t *testing
 	}
 }
 
+func TestADrainedSpoolTakesTheLargestDeliveryThatItHasRoomFor(t *testing.T) {
+	r := start(t, func(_ *gateway.Deps, c *gateway.Config) {
+		c.MaxBodyBytes, c.MaxRecordBytes, c.SpoolBytes, c.Durability = 1<<20, 2<<20, 2<<20, gateway.DurabilitySpool
+	})
+	r.verifier.set(func(req *verifierv1.VerifyRequest) (*verifierv1.VerifyResponse, error) {
+		e := event("page")
+		e.Payload = req.GetBody()
+		return accepted(e), nil
+	})
+	large := string(make([]byte, 1<<20))
+	for range 4 {
+		// What is in Kafka is acknowledged in the spool a moment later.
+		eventually(t, func() bool { return r.post("/webhooks/docs", large).Code == http.StatusAccepted })
+	}
+}
+
 func TestAFloodIsShedAndBecomesAboutOneDebtPerSecond(t *testing.T) {
 	var mu sync.Mutex
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)

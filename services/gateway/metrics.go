@@ -61,7 +61,7 @@ func newMeters(s *Service) (*meters, error) {
 		metric.WithExplicitBucketBoundaries(.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5))
 	keep(err)
 	depth := gauge("hookmesh.gateway.spool.records", "{record}", "Records in the spool that Kafka does not have yet.")
-	bytes := gauge("hookmesh.gateway.spool.bytes", "By", "Size of the spool on disk.")
+	bytes := gauge("hookmesh.gateway.spool.bytes", "By", "Size of the spool on disk, without files that are drained and go when their room is needed.")
 	limit := gauge("hookmesh.gateway.spool.limit", "By", "Largest size of the spool on disk.")
 	lost := gauge("hookmesh.gateway.spool.lost", "{record}", "Records that the disk damaged, since the start.")
 	inFlight := gauge("hookmesh.gateway.in_flight", "{request}", "Deliveries in work.")

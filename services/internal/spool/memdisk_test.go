@@ -27,6 +27,8 @@ type memFile struct {
 	disk    *memDisk
 	data    []byte
 	flushed []byte
+	// failSync makes the next flushes of this file fail while it is positive.
+	failSync int
 }
 
 func (d *memDisk) Create(name string) (File, error) {
@@ -101,6 +103,16 @@ func (d *memDisk) segments() []*memFile {
 	return out
 }
 
+// bytes is how much the log's files hold.
+func (d *memDisk) bytes() (n int) {
+	for _, f := range d.segments() {
+		d.mu.Lock()
+		n += len(f.data)
+		d.mu.Unlock()
+	}
+	return n
+}
+
 func (f *memFile) ReadAt(p []byte, off int64) (int, error) {
 	f.disk.mu.Lock()
 	defer f.disk.mu.Unlock()
@@ -140,6 +152,10 @@ func (f *memFile) Sync() error {
 	defer f.disk.mu.Unlock()
 	if f.disk.failSync > 0 {
 		f.disk.failSync--
+		return errDisk
+	}
+	if f.failSync > 0 {
+		f.failSync--
 		return errDisk
 	}
 	f.flushed = append([]byte(nil), f.data...)

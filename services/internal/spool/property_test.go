@@ -18,8 +18,9 @@ func TestWhateverHappensTheAcknowledgedRecordsAreThereInOrder(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		d := newMemDisk()
 		segment := rapid.Int64Range(30, 400).Draw(t, "segment bytes")
+		bound := rapid.Int64Range(500, 1500).Draw(t, "bound")
 		open := func() *Spool {
-			s, err := Open("", Options{Disk: d, SegmentBytes: segment})
+			s, err := Open("", Options{Disk: d, SegmentBytes: segment, MaxBytes: bound})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -56,6 +57,22 @@ func TestWhateverHappensTheAcknowledgedRecordsAreThereInOrder(t *testing.T) {
 			}
 		}
 		t.Repeat(map[string]func(*rapid.T){
+			"": func(t *rapid.T) {
+				if n := d.bytes(); int64(n) > bound {
+					t.Fatalf("%d bytes are on the disk, at most %d may be", n, bound)
+				}
+			},
+			"append to the empty spool what it can hold": func(t *rapid.T) {
+				if !s.Empty() || s.Err() != nil {
+					t.Skip("it is not empty")
+				}
+				large := Record{Topic: "t", Key: make([]byte, bound-100), Value: binary.BigEndian.AppendUint32(nil, number)}
+				if err := s.Append(context.Background(), []Record{large}); err != nil {
+					t.Fatal(err)
+				}
+				safe = append(safe, number)
+				number++
+			},
 			"append": func(t *rapid.T) {
 				batch := make([]Record, rapid.IntRange(1, 5).Draw(t, "records"))
 				var numbers []uint32

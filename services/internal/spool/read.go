@@ -93,6 +93,12 @@ func (s *Spool) position() (end int64, more bool, err error) {
 	if s.closed {
 		return 0, false, ErrClosed
 	}
+	if s.cursor == s.next {
+		// There is nothing to read, and the writer may delete even the newest segment.
+		s.reader.seg = s.segments[len(s.segments)-1]
+		s.reader.off, s.reader.pos = s.reader.seg.size, s.next
+		return s.reader.off, false, nil
+	}
 	more = s.advanceLocked()
 	return s.reader.seg.size, more, nil
 }
@@ -100,6 +106,10 @@ func (s *Spool) position() (end int64, more bool, err error) {
 // advanceLocked goes to the next segment if the reader's one is read to its end, and tells whether there are newer ones.
 func (s *Spool) advanceLocked() (more bool) {
 	i := slices.Index(s.segments, s.reader.seg)
+	if i < 0 { // it was drained and deleted
+		s.reader.seg, s.reader.off, s.reader.pos = s.segments[0], 0, max(s.reader.pos, s.segments[0].base)
+		return len(s.segments) > 1
+	}
 	if i == len(s.segments)-1 {
 		return false
 	}
@@ -246,6 +256,8 @@ func (s *Spool) Ack(pos Pos) error {
 
 // dropDrained deletes the segments before the cursor. Their deletion must not reach the disk before the cursor does.
 func (s *Spool) dropDrained() error {
+	s.dropping.Lock()
+	defer s.dropping.Unlock()
 	for seg := s.drained(); seg != nil; seg = s.drained() {
 		if err := s.marks.sync(); err != nil {
 			return err
@@ -279,9 +291,7 @@ func (s *Spool) forget(seg *segment) error {
 	}
 	s.segments = s.segments[1:]
 	s.bytes -= seg.size
-	if s.reader.seg == seg {
-		s.reader.seg, s.reader.off, s.reader.pos = s.segments[0], 0, max(s.reader.pos, s.segments[0].base)
-	}
+	s.leaving = max(0, s.leaving-seg.size)
 	if err := seg.file.Close(); err != nil {
 		return fmt.Errorf("close drained segment %s of the spool: %w", seg.name(), err)
 	}

@@ -17,7 +17,8 @@ import (
 )
 
 var (
-	// ErrFull says that the records do not fit under Options.MaxBytes. There is room again when the reader has drained a segment.
+	// ErrFull says that the records do not fit under Options.MaxBytes beside what waits. There is room again when the reader has drained a
+	// segment.
 	ErrFull = errors.New("the spool is full")
 	// ErrTooLarge says that one record is larger than MaxRecordBytes.
 	ErrTooLarge = errors.New("the record is too large for the spool")
@@ -90,7 +91,7 @@ func (o *Options) complete(dir string) {
 type Stats struct {
 	// Records wait to be acknowledged by the reader.
 	Records int64
-	// Bytes are on disk, drained records of the newest segment included.
+	// Bytes are on disk, without segments of which every record was acknowledged: they go when their room is needed.
 	Bytes int64
 	// MaxBytes is the bound of Bytes.
 	MaxBytes int64
@@ -108,10 +109,13 @@ type Spool struct {
 	cursor   Pos        // of the first record that is not acknowledged
 	bytes    int64      // on disk and durable
 	queued   int64      // bytes that wait to be written
+	leaving  int64      // of bytes: what the writer deletes before it writes what waits; see room.go
 	lost     int64
 	group    *group // collects callers until the writer takes it
 	failed   error
 	closed   bool
+
+	dropping sync.Mutex // held while drained segments are deleted, by the reader or the writer
 
 	wake   chan struct{} // to the writer: the group is not empty, or closed
 	arrive chan struct{} // to the reader: there are new durable records, or closed
@@ -127,10 +131,11 @@ type Spool struct {
 
 // group is the callers that share one flush.
 type group struct {
-	frames [][]byte
-	bytes  int64
-	done   chan struct{}
-	err    error
+	frames    [][]byte
+	bytes     int64
+	needsRoom bool // it fits only without what is drained
+	done      chan struct{}
+	err       error
 }
 
 func newGroup() *group { return &group{done: make(chan struct{})} }
@@ -193,7 +198,7 @@ func (s *Spool) enqueue(frames []byte) (*group, error) {
 		return nil, ErrClosed
 	case s.failed != nil:
 		return nil, s.failed
-	case s.bytes+s.queued+size > s.opts.MaxBytes:
+	case !s.fitsLocked(size):
 		return nil, ErrFull
 	}
 	g := s.group
@@ -216,7 +221,7 @@ func notify(c chan struct{}) {
 func (s *Spool) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return Stats{Records: int64(s.next - s.cursor), Bytes: s.bytes, MaxBytes: s.opts.MaxBytes, Lost: s.lost}
+	return Stats{Records: int64(s.next - s.cursor), Bytes: s.bytes - s.drainedLocked(), MaxBytes: s.opts.MaxBytes, Lost: s.lost}
 }
 
 // Empty reports whether every record was acknowledged by the reader.

@@ -25,6 +25,9 @@ func (s *Spool) write() {
 			chunk, g.err = s.commit(g, active, chunk[:0])
 			s.mu.Lock()
 			s.queued -= g.bytes
+			if !s.group.needsRoom {
+				s.leaving = 0
+			}
 			s.mu.Unlock()
 			close(g.done)
 			notify(s.arrive)
@@ -56,7 +59,13 @@ func (s *Spool) commit(g *group, active *segment, chunk []byte) ([]byte, error) 
 		return chunk, err
 	}
 	w := &pass{spool: s, seg: active, end: active.size, next: s.next, chunk: chunk}
-	err := w.writeAll(g.frames)
+	var err error
+	if g.needsRoom {
+		err = w.makeRoom()
+	}
+	if err == nil {
+		err = w.writeAll(g.frames)
+	}
 	if err != nil && !errors.Is(err, ErrFailed) {
 		// The flushed part stays; what was written after it is cut off, so that the next group begins at a clean end.
 		if cut := w.seg.file.Truncate(w.seg.size); cut != nil {
