@@ -32,8 +32,13 @@ func (p *poller) lastBackfill(ctx context.Context) (*reconcilerv1.Backfill, erro
 	return b, proto.Unmarshal(raw, b)
 }
 
-func (p *poller) keepBackfill(ctx context.Context, b *reconcilerv1.Backfill) error {
+// moveBackfill keeps a backfill that has come further.
+func (p *poller) moveBackfill(ctx context.Context, b *reconcilerv1.Backfill) error {
 	b.MovedAt = timestamppb.New(p.deps.Now())
+	return p.keepBackfill(ctx, b)
+}
+
+func (p *poller) keepBackfill(ctx context.Context, b *reconcilerv1.Backfill) error {
 	raw, err := proto.Marshal(b)
 	if err != nil {
 		return err
@@ -56,13 +61,15 @@ func (p *poller) backfill(ctx context.Context) (b *reconcilerv1.Backfill, fresh 
 	case b != nil && b.GetState() != filled:
 		return b, fresh, nil
 	case fresh:
-		return p.newBackfill(false), true, nil
+		b = p.newBackfill(false) // it is kept before it moves: what never comes to a first page is seen by that
+		return b, true, p.keepBackfill(ctx, b)
 	}
 	return nil, false, nil
 }
 
 func (p *poller) newBackfill(count bool) *reconcilerv1.Backfill {
-	b := &reconcilerv1.Backfill{Source: p.src.Name, State: filling, StartedAt: timestamppb.New(p.deps.Now())}
+	now := timestamppb.New(p.deps.Now())
+	b := &reconcilerv1.Backfill{Source: p.src.Name, State: filling, StartedAt: now, MovedAt: now}
 	if count {
 		b.State = counting
 	}
@@ -76,7 +83,7 @@ func (p *poller) fill(ctx context.Context, b *reconcilerv1.Backfill) error {
 	page, err := p.src.Lister.List(ctx, b.GetCursor())
 	if errors.Is(err, connector.ErrCursor) && b.GetCursor() != "" {
 		b.Cursor, b.Read, b.Total = "", 0, 0
-		return p.keepBackfill(ctx, b)
+		return p.moveBackfill(ctx, b)
 	}
 	if err == nil && b.GetState() == filling {
 		if err = p.room(ctx, len(page.Changes)); err == nil {
@@ -102,11 +109,11 @@ func (p *poller) fill(ctx context.Context, b *reconcilerv1.Backfill) error {
 		if b.Total += n; done {
 			b.State, b.Cursor = filling, ""
 		}
-		return p.keepBackfill(ctx, b)
+		return p.moveBackfill(ctx, b)
 	}
 	b.Read, b.Produced = b.Read+n, b.Produced+n
 	if !done {
-		return p.keepBackfill(ctx, b)
+		return p.moveBackfill(ctx, b)
 	}
 	cursor, _, err := p.deps.Store.Cursor(ctx, p.src.Name)
 	if err != nil {
@@ -120,7 +127,7 @@ func (p *poller) fill(ctx context.Context, b *reconcilerv1.Backfill) error {
 	}
 	b.State, b.Cursor, b.Total = filled, "", b.GetRead()
 	p.deps.Telemetry.Logger.InfoContext(ctx, "a source was read from its beginning", "source", p.src.Name, "entries", b.GetRead(), "took", p.deps.Now().Sub(b.GetStartedAt().AsTime()).Round(time.Millisecond))
-	return p.keepBackfill(ctx, b)
+	return p.moveBackfill(ctx, b)
 }
 
 // StartBackfill implements the API.

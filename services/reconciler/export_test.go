@@ -3,7 +3,14 @@ package reconciler
 import (
 	"context"
 	"errors"
+
+	"github.com/hookmesh/hookmesh/services/reconciler/alert"
 )
+
+// Conditions are what is wrong now.
+func (s *Service) Conditions(ctx context.Context) ([]alert.Condition, error) {
+	return s.conditions(ctx)
+}
 
 // Hurry makes the next poll of a source due now.
 func (s *Service) Hurry(source string) {

@@ -122,12 +122,16 @@ func (p *poller) conditions(ctx context.Context) (out []alert.Condition, err err
 	if len(debts) > 0 && debts[0].GetIncurredAt() != nil && now.Sub(debts[0].GetIncurredAt().AsTime()) > oldDebt && !p.src.Disabled {
 		out = append(out, alert.Condition{Kind: "debts", Source: name, Text: fmt.Sprintf("What was missed since %s cannot be fetched.", debts[0].GetIncurredAt().AsTime().Format(time.RFC3339))})
 	}
-	_, polled, err := p.deps.Store.Cursor(ctx, name)
+	since, ever, err := p.polledSince(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if late := p.src.Poll.Interval*5/2 + time.Minute; p.src.Lister != nil && !p.src.Disabled && !polled.IsZero() && now.Sub(polled) > late {
-		out = append(out, alert.Condition{Kind: "poll", Source: name, Text: fmt.Sprintf("It was last polled to its end at %s.", polled.UTC().Format(time.RFC3339))})
+	if late := p.src.Poll.Interval*5/2 + time.Minute; p.polls() && !since.IsZero() && now.Sub(since) > late {
+		text := "It was last polled to its end at %s."
+		if !ever {
+			text = "It was never read to its end, and its first reading has not come further since %s."
+		}
+		out = append(out, alert.Condition{Kind: "poll", Source: name, Text: fmt.Sprintf(text, since.UTC().Format(time.RFC3339))})
 	}
 	beat, err := p.rhythm(ctx)
 	if err != nil {
