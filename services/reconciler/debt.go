@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	eventv1 "github.com/hookmesh/hookmesh/gen/hookmesh/event/v1"
+	reconcilerv1 "github.com/hookmesh/hookmesh/gen/hookmesh/reconciler/v1"
 	"github.com/hookmesh/hookmesh/services/internal/stage"
 )
 
@@ -77,15 +78,17 @@ func (s *Service) pay(ctx context.Context) error {
 		if p != nil && !p.mine.Load() {
 			continue // another instance takes care of the source
 		}
+		if p == nil { // the source was taken out of the configuration
+			n, err := s.deps.Store.WriteOff(ctx, name, nil)
+			if err != nil {
+				return fmt.Errorf("write off debts of %s: %w", name, err)
+			}
+			s.deps.Telemetry.Logger.WarnContext(ctx, "debts were written off", "source", name, "debts", n, "reason", "the source is not configured any more")
+			continue
+		}
 		debts, err := s.deps.Store.Debts(ctx, name, payBatch)
 		if err != nil {
 			return fmt.Errorf("read debts of %s: %w", name, err)
-		}
-		if p == nil { // the source was taken out of the configuration
-			if err := s.deps.Store.Pay(ctx, debts); err != nil {
-				return fmt.Errorf("drop debts of %s: %w", name, err)
-			}
-			continue
 		}
 		if err := p.pay(ctx, debts); err != nil {
 			return err
@@ -94,14 +97,31 @@ func (s *Service) pay(ctx context.Context) error {
 	return nil
 }
 
+const (
+	fetch = reconcilerv1.DebtWay_DEBT_WAY_FETCH
+	poll  = reconcilerv1.DebtWay_DEBT_WAY_POLL
+	noWay = reconcilerv1.DebtWay_DEBT_WAY_NONE
+)
+
+// way is how a debt can be paid.
+func (p *poller) way(d Debt) reconcilerv1.DebtWay {
+	switch {
+	case d.GetDocumentId() != "" && p.src.Fetcher != nil:
+		return fetch
+	case p.src.Lister != nil:
+		return poll
+	}
+	return noWay
+}
+
 // pay asks for documents one by one where they can be fetched, and polls the source where they cannot. What can be paid in
-// no way stays open and visible.
+// no way stays open and visible until somebody writes it off.
 func (p *poller) pay(ctx context.Context, debts []Debt) error {
 	var outputs []stage.Output
 	var fetched, polled []Debt
 	for _, d := range debts {
-		switch {
-		case d.GetDocumentId() != "" && p.src.Fetcher != nil:
+		switch p.way(d) {
+		case fetch:
 			ev := p.event(d.GetDocumentId(), eventv1.Origin_ORIGIN_DEBT)
 			ev.Content.Url = d.GetUrl()
 			out, err := p.output(ctx, ev)
@@ -109,8 +129,10 @@ func (p *poller) pay(ctx context.Context, debts []Debt) error {
 				return err
 			}
 			outputs, fetched = append(outputs, out), append(fetched, d)
-		case p.src.Lister != nil && p.deps.Now().Sub(p.paidAt) >= debtPause:
-			polled = append(polled, d)
+		case poll:
+			if p.deps.Now().Sub(p.paidAt) >= debtPause {
+				polled = append(polled, d)
+			}
 		}
 	}
 	if len(outputs) > 0 {

@@ -11,11 +11,13 @@ import (
 
 // measure reports open debts and dead letters, by source, and how long ago each source that is polled was polled to its end.
 func (s *Service) measure(tel telemetry.Telemetry, scope string) error {
-	const debts, paid, dead = "hookmesh.reconciler.debts.open", "hookmesh.reconciler.debts.paid", "hookmesh.reconciler.dead_letters.open"
+	const debts, paid, writtenOff = "hookmesh.reconciler.debts.open", "hookmesh.reconciler.debts.paid", "hookmesh.reconciler.debts.written_off"
+	const dead = "hookmesh.reconciler.dead_letters.open"
 	const age, interval = "hookmesh.reconciler.poll.age", "hookmesh.reconciler.poll.interval"
 	return tel.Sample(scope, []telemetry.Gauge{
 		{Name: debts, Unit: "{debt}", Description: "Debts that are not paid yet, by source: what was missed and must be fetched."},
 		{Name: paid, Unit: "{debt}", Description: "Debts that were paid since the store began, by source."},
+		{Name: writtenOff, Unit: "{debt}", Description: "Debts that were written off since the store began, by source: nothing was fetched for them."},
 		{Name: dead, Unit: "{letter}", Description: "Dead letters that are neither replayed nor discarded, by source."},
 		{Name: age, Unit: "s", Description: "Time since a source was last polled to its end, by source; of one that never was, since its first reading came further or began. Only of sources that are polled."},
 		{Name: interval, Unit: "s", Description: "How often a source is to be polled, by source: its setting poll.interval."},
@@ -23,7 +25,7 @@ func (s *Service) measure(tel telemetry.Telemetry, scope string) error {
 		var readings []telemetry.Reading
 		for _, p := range s.pollers() {
 			source := p.src.Name
-			open, done, err := s.deps.Store.CountDebts(ctx, source)
+			count, err := s.deps.Store.CountDebts(ctx, source)
 			if err != nil {
 				return nil, fmt.Errorf("count debts: %w", err)
 			}
@@ -31,7 +33,8 @@ func (s *Service) measure(tel telemetry.Telemetry, scope string) error {
 			if err != nil {
 				return nil, fmt.Errorf("count dead letters: %w", err)
 			}
-			readings = append(readings, telemetry.Read(debts, open, "source", source), telemetry.Read(paid, done, "source", source), telemetry.Read(dead, letters, "source", source))
+			readings = append(readings, telemetry.Read(debts, count.Open, "source", source), telemetry.Read(paid, count.Paid, "source", source),
+				telemetry.Read(writtenOff, count.WrittenOff, "source", source), telemetry.Read(dead, letters, "source", source))
 			if !p.polls() {
 				continue
 			}

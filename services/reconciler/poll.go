@@ -293,9 +293,11 @@ func (p *poller) status(ctx context.Context) (*reconcilerv1.SourceStatus, error)
 	if !polledAt.IsZero() {
 		st.PolledAt = timestamppb.New(polledAt)
 	}
-	if st.OpenDebts, st.PaidDebts, err = p.deps.Store.CountDebts(ctx, p.src.Name); err != nil {
+	debts, err := p.deps.Store.CountDebts(ctx, p.src.Name)
+	if err != nil {
 		return nil, err
 	}
+	st.OpenDebts, st.PaidDebts, st.WrittenOffDebts = debts.Open, debts.Paid, debts.WrittenOff
 	leases, err := p.deps.Store.Leases(ctx, p.deps.Now())
 	if err != nil {
 		return nil, err

@@ -48,11 +48,11 @@ func (r *rig) owe(t *testing.T, debts ...*eventv1.Debt) {
 // owed is how many debts are open.
 func (r *rig) owed(t *testing.T) int64 {
 	t.Helper()
-	open, _, err := r.store.CountDebts(t.Context(), "s")
+	count, err := r.store.CountDebts(t.Context(), "s")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return open
+	return count.Open
 }
 
 func TestADebtIsPaidOnlyWhenTheQuestionForItsDocumentIsInTheLog(t *testing.T) {

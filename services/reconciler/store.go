@@ -21,6 +21,9 @@ type Debt struct {
 	Version int64
 }
 
+// DebtCount is how many debts of a source are open, and how many were paid or written off since the store began.
+type DebtCount struct{ Open, Paid, WrittenOff int64 }
+
 // DeadLetter is a dead letter as it is kept.
 type DeadLetter struct {
 	// Number orders dead letters: one that comes back has a new number.
@@ -68,8 +71,11 @@ type Store interface {
 	DebtSources(ctx context.Context) ([]string, error)
 	// Pay removes debts, except those that were incurred again since they were read.
 	Pay(ctx context.Context, debts []Debt) error
-	// CountDebts counts open and paid debts of a source.
-	CountDebts(ctx context.Context, source string) (open, paid int64, err error)
+	// WriteOff removes the debts of a source's documents, or all of the source if documents is nil, whether or not they were incurred again
+	// since somebody looked, and says how many there were.
+	WriteOff(ctx context.Context, source string, documents []string) (int64, error)
+	// CountDebts counts the debts of a source.
+	CountDebts(ctx context.Context, source string) (DebtCount, error)
 	// DeadLetters returns dead letters, newest first and older than the number before; 0: from the newest.
 	DeadLetters(ctx context.Context, f DeadFilter, before int64, limit int) ([]DeadLetter, error)
 	// OldestDeadLetters returns dead letters, oldest first and newer than the number after.

@@ -120,7 +120,11 @@ func (p *poller) conditions(ctx context.Context) (out []alert.Condition, err err
 		return nil, err
 	}
 	if len(debts) > 0 && debts[0].GetIncurredAt() != nil && now.Sub(debts[0].GetIncurredAt().AsTime()) > oldDebt && !p.src.Disabled {
-		out = append(out, alert.Condition{Kind: "debts", Source: name, Text: fmt.Sprintf("What was missed since %s cannot be fetched.", debts[0].GetIncurredAt().AsTime().Format(time.RFC3339))})
+		text := fmt.Sprintf("What was missed since %s cannot be fetched.", debts[0].GetIncurredAt().AsTime().Format(time.RFC3339))
+		if p.way(debts[0]) == noWay {
+			text += fmt.Sprintf(" The source has no list of changes, and a document that can be fetched is not known: hookmesh debts list --source %s", name)
+		}
+		out = append(out, alert.Condition{Kind: "debts", Source: name, Text: text})
 	}
 	since, ever, err := p.polledSince(ctx)
 	if err != nil {

@@ -29,11 +29,13 @@ type reconcilerTx struct {
 	cursors *table[string, polled]
 	debts   *table[documentID, owed]
 	paid    *table[string, int64]
-	letters *table[string, reconciler.DeadLetter]
-	leases  *table[string, reconciler.Lease]
-	states  *table[stateKey, []byte]
-	count   int64
-	source  *source
+	// writtenOff counts like paid.
+	writtenOff *table[string, int64]
+	letters    *table[string, reconciler.DeadLetter]
+	leases     *table[string, reconciler.Lease]
+	states     *table[stateKey, []byte]
+	count      int64
+	source     *source
 }
 
 // polled is how far a source was polled.
@@ -51,9 +53,9 @@ type owed struct {
 type stateKey struct{ kind, source string }
 
 func newReconcilerStore(h hooks, watch *source) *reconcilerStore {
-	t := &reconcilerTx{cursors: newTable[string, polled](), debts: newTable[documentID, owed](), paid: newTable[string, int64](),
+	t := &reconcilerTx{cursors: newTable[string, polled](), debts: newTable[documentID, owed](), paid: newTable[string, int64](), writtenOff: newTable[string, int64](),
 		letters: newTable[string, reconciler.DeadLetter](), leases: newTable[string, reconciler.Lease](), states: newTable[stateKey, []byte](), source: watch}
-	tables := []transactional{t.cursors, t.debts, t.paid, t.letters, t.leases, t.states}
+	tables := []transactional{t.cursors, t.debts, t.paid, t.writtenOff, t.letters, t.leases, t.states}
 	if watch != nil {
 		tables = append(tables, watch)
 	}
@@ -182,16 +184,33 @@ func (s *reconcilerStore) Pay(ctx context.Context, debts []reconciler.Debt) erro
 	})
 }
 
-func (s *reconcilerStore) CountDebts(ctx context.Context, source string) (open, paid int64, err error) {
+func (s *reconcilerStore) WriteOff(ctx context.Context, source string, documents []string) (n int64, err error) {
+	err = s.act(ctx, "write-off", func() error {
+		n = 0
+		for k := range s.t.debts.all() {
+			if k.source == source && (documents == nil || slices.Contains(documents, k.id)) {
+				s.t.debts.del(k)
+				n++
+			}
+		}
+		old, _ := s.t.writtenOff.get(source)
+		s.t.writtenOff.put(source, old+n)
+		return nil
+	})
+	return n, err
+}
+
+func (s *reconcilerStore) CountDebts(ctx context.Context, source string) (c reconciler.DebtCount, err error) {
 	err = s.look(ctx, "how much is owed by "+source, func() {
 		for k := range s.t.debts.all() {
 			if k.source == source {
-				open++
+				c.Open++
 			}
 		}
-		paid, _ = s.t.paid.get(source)
+		c.Paid, _ = s.t.paid.get(source)
+		c.WrittenOff, _ = s.t.writtenOff.get(source)
 	})
-	return open, paid, err
+	return c, err
 }
 
 // matching returns the letters that a filter selects, oldest first.

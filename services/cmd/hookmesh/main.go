@@ -65,7 +65,7 @@ func newRoot() *cobra.Command {
 	root.AddCommand(keysCommand())
 	root.AddCommand(
 		upCommand(), serveCommand(), demoCommand(), sendCommand(), verifyCommand(), presetsCommand(), searchCommand(),
-		eventsCommand(), traceCommand(), deadCommand(), driftCommand(), backfillCommand(), topicsCommand(), migrateCommand(), healthCommand(), sourcesCommand(), doctorCommand(), listenCommand(), versionCommand(),
+		eventsCommand(), traceCommand(), deadCommand(), debtsCommand(), driftCommand(), backfillCommand(), topicsCommand(), migrateCommand(), healthCommand(), sourcesCommand(), doctorCommand(), listenCommand(), versionCommand(),
 		orderCommand(), dedupeCommand(), backupCommand(), exportCommand(), importCommand(),
 	)
 	return root

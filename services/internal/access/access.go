@@ -18,9 +18,9 @@ type Scope string
 
 // The scopes. Each of the other two includes Read.
 const (
-	// Read is to search, and to see documents, events, gaps, drift and dead letters.
+	// Read is to search, and to see documents, events, gaps, drift, debts and dead letters.
 	Read Scope = "read"
-	// Operate is to poll, sweep, fill, replay, discard, skip and forget.
+	// Operate is to poll, sweep, fill, replay, discard, write off, skip and forget.
 	Operate Scope = "operate"
 	// IngestAdmin is to create, change and delete sources and their secrets.
 	IngestAdmin Scope = "ingest-admin"

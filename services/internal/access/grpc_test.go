@@ -36,6 +36,7 @@ var changes = map[string]access.Scope{
 	"reconciler.v1.ReconcilerService/StartBackfill":      access.Operate,
 	"reconciler.v1.ReconcilerService/ReplayDeadLetters":  access.Operate,
 	"reconciler.v1.ReconcilerService/DiscardDeadLetters": access.Operate,
+	"reconciler.v1.ReconcilerService/WriteOffDebts":      access.Operate,
 }
 
 func TestEveryMethodNeedsTheScopeThatItShould(t *testing.T) {

@@ -63,7 +63,7 @@ CREATE TABLE states (
 	source text  NOT NULL,
 	state  bytea NOT NULL,
 	PRIMARY KEY (kind, source)
-);`, postgres.StageMarkSchema}}
+);`, postgres.StageMarkSchema, `ALTER TABLE paid ADD COLUMN written_off bigint NOT NULL DEFAULT 0;`}}
 }
 
 // Store is reconciler.Store over PostgreSQL.
@@ -194,10 +194,27 @@ func (s *Store) Pay(ctx context.Context, debts []reconciler.Debt) error {
 	return err
 }
 
+// WriteOff implements reconciler.Store.
+func (s *Store) WriteOff(ctx context.Context, source string, documents []string) (n int64, err error) {
+	var ids [][]byte // none, as NULL: all
+	if documents != nil {
+		ids = [][]byte{}
+	}
+	for _, d := range documents {
+		ids = append(ids, []byte(d))
+	}
+	_, err = s.row(ctx, []any{&n}, `WITH gone AS (DELETE FROM debts WHERE source = $1 AND ($2::bytea[] IS NULL OR document = ANY ($2)) RETURNING source),
+		counted AS (INSERT INTO paid AS t (source, n, written_off) SELECT source, 0, count(*) FROM gone GROUP BY source
+			ON CONFLICT (source) DO UPDATE SET written_off = t.written_off + excluded.written_off)
+		SELECT count(*) FROM gone`, source, ids)
+	return n, err
+}
+
 // CountDebts implements reconciler.Store.
-func (s *Store) CountDebts(ctx context.Context, source string) (open, paid int64, err error) {
-	_, err = s.row(ctx, []any{&open, &paid}, `SELECT (SELECT count(*) FROM debts WHERE source = $1), coalesce((SELECT n FROM paid WHERE source = $1), 0)`, source)
-	return open, paid, err
+func (s *Store) CountDebts(ctx context.Context, source string) (c reconciler.DebtCount, err error) {
+	_, err = s.row(ctx, []any{&c.Open, &c.Paid, &c.WrittenOff}, `SELECT (SELECT count(*) FROM debts WHERE source = $1), coalesce((SELECT n FROM paid WHERE source = $1), 0),
+		coalesce((SELECT written_off FROM paid WHERE source = $1), 0)`, source)
+	return c, err
 }
 
 // AcquireLease implements reconciler.Store.

@@ -58,7 +58,8 @@ CREATE TABLE states (
 	source TEXT NOT NULL,
 	state  BLOB NOT NULL,
 	PRIMARY KEY (kind, source)
-) WITHOUT ROWID;`, sqlite.StageBatchSchema, sqlite.StageMarkSchema}
+) WITHOUT ROWID;`, sqlite.StageBatchSchema, sqlite.StageMarkSchema,
+	`ALTER TABLE paid ADD COLUMN written_off INTEGER NOT NULL DEFAULT 0;`}
 
 // Store is reconciler.Store over SQLite.
 type Store struct {
@@ -177,8 +178,41 @@ func (s *Store) Pay(ctx context.Context, debts []reconciler.Debt) error {
 	})
 }
 
+// WriteOff implements reconciler.Store.
+func (s *Store) WriteOff(ctx context.Context, source string, documents []string) (n int64, err error) {
+	err = s.db.InTx(ctx, func(t *sql.Tx) error {
+		n = 0
+		remove := func(query string, args ...any) error {
+			res, err := t.ExecContext(ctx, query, args...)
+			if err != nil {
+				return err
+			}
+			some, err := res.RowsAffected()
+			n += some
+			return err
+		}
+		if documents == nil {
+			if err := remove(`DELETE FROM debts WHERE source = ?`, source); err != nil {
+				return err
+			}
+		}
+		for _, d := range documents {
+			if err := remove(`DELETE FROM debts WHERE source = ? AND document = ?`, source, d); err != nil {
+				return err
+			}
+		}
+		if n == 0 {
+			return nil
+		}
+		_, err := t.ExecContext(ctx, `INSERT INTO paid (source, n, written_off) VALUES (?, 0, ?) ON CONFLICT DO UPDATE SET written_off = written_off + excluded.written_off`, source, n)
+		return err
+	})
+	return n, err
+}
+
 // CountDebts implements reconciler.Store.
-func (s *Store) CountDebts(ctx context.Context, source string) (open, paid int64, err error) {
-	err = s.db.Read.QueryRowContext(ctx, `SELECT (SELECT count(*) FROM debts WHERE source = ?), coalesce((SELECT n FROM paid WHERE source = ?), 0)`, source, source).Scan(&open, &paid)
-	return open, paid, err
+func (s *Store) CountDebts(ctx context.Context, source string) (c reconciler.DebtCount, err error) {
+	err = s.db.Read.QueryRowContext(ctx, `SELECT (SELECT count(*) FROM debts WHERE source = ?1), coalesce((SELECT n FROM paid WHERE source = ?1), 0), coalesce((SELECT written_off FROM paid WHERE source = ?1), 0)`,
+		source).Scan(&c.Open, &c.Paid, &c.WrittenOff)
+	return c, err
 }

@@ -38,6 +38,7 @@ func Run(t *testing.T, open func(t *testing.T) Fixture) {
 	}{
 		{"a cursor is kept with the time of the last whole poll", (*suite).cursors},
 		{"debts are read oldest first by source, paid once, and not when incurred again", (*suite).debts},
+		{"debts are written off one by one or all of a source, and counted", (*suite).writeOffs},
 		{"dead letters are filtered and paged from both ends", (*suite).deadLetters},
 		{"a dead letter that comes back takes the place of the old one and keeps its replays", (*suite).comesBack},
 		{"old dead letters go, a bounded number at a time", (*suite).expire},
@@ -148,8 +149,8 @@ func (s *suite) debts() {
 	if len(left) != 2 || left[0].GetReason() != "GAP" || left[0].Version <= all[1].Version || left[1].GetReason() != "RESYNC" {
 		s.Fatalf("what was incurred again meanwhile: %v", left)
 	}
-	if open, paid, err := s.store.CountDebts(s.Context(), "s"); err != nil || open != 2 || paid != 1 {
-		s.Errorf("%d open, %d paid, %v", open, paid, err)
+	if got, err := s.store.CountDebts(s.Context(), "s"); err != nil || got != (reconciler.DebtCount{Open: 2, Paid: 1}) {
+		s.Errorf("%+v, %v", got, err)
 	}
 	if names, err := s.store.DebtSources(s.Context()); err != nil || !slices.Equal(names, []string{"s", "t"}) {
 		s.Errorf("%v, %v", names, err)
@@ -167,6 +168,40 @@ func (s *suite) debts() {
 	s.must(s.store.Pay(s.Context(), read))
 	if left := list(10); len(left) != 1 {
 		s.Errorf("a debt that was incurred after another of its document had been paid was paid with it: %v are open", left)
+	}
+}
+
+func (s *suite) writeOffs() {
+	s.tx(func(ctx context.Context, tx reconciler.Tx) error {
+		var errs []error
+		for _, d := range []string{"", "a", "b\x00", "c"} {
+			errs = append(errs, tx.AddDebt(ctx, &eventv1.Debt{Source: "s", DocumentId: d, Reason: "SHED"}), tx.AddDebt(ctx, &eventv1.Debt{Source: "t", DocumentId: d, Reason: "SHED"}))
+		}
+		return errors.Join(errs...)
+	})
+	first, err := s.store.Debts(s.Context(), "s", 1)
+	s.must(err)
+	s.must(s.store.Pay(s.Context(), first))
+	for _, step := range []struct {
+		documents []string
+		want      int64
+		left      reconciler.DebtCount
+	}{
+		{[]string{}, 0, reconciler.DebtCount{Open: 3, Paid: 1}},
+		{[]string{"b\x00", "nobody's"}, 1, reconciler.DebtCount{Open: 2, Paid: 1, WrittenOff: 1}},
+		{[]string{"b\x00"}, 0, reconciler.DebtCount{Open: 2, Paid: 1, WrittenOff: 1}},
+		{nil, 2, reconciler.DebtCount{Paid: 1, WrittenOff: 3}},
+		{nil, 0, reconciler.DebtCount{Paid: 1, WrittenOff: 3}},
+	} {
+		if n, err := s.store.WriteOff(s.Context(), "s", step.documents); err != nil || n != step.want {
+			s.Errorf("%q: %d were written off, %v", step.documents, n, err)
+		}
+		if got, err := s.store.CountDebts(s.Context(), "s"); err != nil || got != step.left {
+			s.Errorf("after %q: %+v, %v", step.documents, got, err)
+		}
+	}
+	if got, err := s.store.CountDebts(s.Context(), "t"); err != nil || got != (reconciler.DebtCount{Open: 4}) {
+		s.Errorf("of another source: %+v, %v", got, err)
 	}
 }
 

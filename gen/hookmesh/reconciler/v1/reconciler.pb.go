@@ -267,6 +267,64 @@ func (BackfillState) EnumDescriptor() ([]byte, []int) {
 	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{3}
 }
 
+// DebtWay says how a debt can be paid.
+type DebtWay int32
+
+const (
+	// Not set; never sent.
+	DebtWay_DEBT_WAY_UNSPECIFIED DebtWay = 0
+	// The document is fetched.
+	DebtWay_DEBT_WAY_FETCH DebtWay = 1
+	// The source's list of changes is read.
+	DebtWay_DEBT_WAY_POLL DebtWay = 2
+	// In no way: the source has no list of changes, and its documents cannot be fetched or no document is known. It stays open until that
+	// is configured, or somebody writes it off.
+	DebtWay_DEBT_WAY_NONE DebtWay = 3
+)
+
+// Enum value maps for DebtWay.
+var (
+	DebtWay_name = map[int32]string{
+		0: "DEBT_WAY_UNSPECIFIED",
+		1: "DEBT_WAY_FETCH",
+		2: "DEBT_WAY_POLL",
+		3: "DEBT_WAY_NONE",
+	}
+	DebtWay_value = map[string]int32{
+		"DEBT_WAY_UNSPECIFIED": 0,
+		"DEBT_WAY_FETCH":       1,
+		"DEBT_WAY_POLL":        2,
+		"DEBT_WAY_NONE":        3,
+	}
+)
+
+func (x DebtWay) Enum() *DebtWay {
+	p := new(DebtWay)
+	*p = x
+	return p
+}
+
+func (x DebtWay) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (DebtWay) Descriptor() protoreflect.EnumDescriptor {
+	return file_hookmesh_reconciler_v1_reconciler_proto_enumTypes[4].Descriptor()
+}
+
+func (DebtWay) Type() protoreflect.EnumType {
+	return &file_hookmesh_reconciler_v1_reconciler_proto_enumTypes[4]
+}
+
+func (x DebtWay) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use DebtWay.Descriptor instead.
+func (DebtWay) EnumDescriptor() ([]byte, []int) {
+	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{4}
+}
+
 // PollSourceRequest names a source.
 type PollSourceRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -442,9 +500,11 @@ type SourceStatus struct {
 	// What the source was asked to call us for, if it has to be asked.
 	Subscriptions []*SubscriptionStatus `protobuf:"bytes,12,rep,name=subscriptions,proto3" json:"subscriptions,omitempty"`
 	// Why the source is not asked to call us although it has to be; empty: it is, or need not be.
-	Unsubscribed  string `protobuf:"bytes,13,opt,name=unsubscribed,proto3" json:"unsubscribed,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Unsubscribed string `protobuf:"bytes,13,opt,name=unsubscribed,proto3" json:"unsubscribed,omitempty"`
+	// Debts that were written off: nothing was fetched for them.
+	WrittenOffDebts int64 `protobuf:"varint,14,opt,name=written_off_debts,json=writtenOffDebts,proto3" json:"written_off_debts,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *SourceStatus) Reset() {
@@ -566,6 +626,13 @@ func (x *SourceStatus) GetUnsubscribed() string {
 		return x.Unsubscribed
 	}
 	return ""
+}
+
+func (x *SourceStatus) GetWrittenOffDebts() int64 {
+	if x != nil {
+		return x.WrittenOffDebts
+	}
+	return 0
 }
 
 // SubscriptionStatus is a source's promise to call us.
@@ -2186,6 +2253,290 @@ func (x *Backfill) GetCursor() string {
 	return ""
 }
 
+// ListDebtsRequest selects debts.
+type ListDebtsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the source; empty: of all sources.
+	Source string `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
+	// How many at the most, over all sources; 0: 100, at most 1000.
+	PageSize      int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListDebtsRequest) Reset() {
+	*x = ListDebtsRequest{}
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListDebtsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListDebtsRequest) ProtoMessage() {}
+
+func (x *ListDebtsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListDebtsRequest.ProtoReflect.Descriptor instead.
+func (*ListDebtsRequest) Descriptor() ([]byte, []int) {
+	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *ListDebtsRequest) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *ListDebtsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+// OpenDebt is a debt that is not paid yet.
+type OpenDebt struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What was missed, since when, and why.
+	Debt *v1.Debt `protobuf:"bytes,1,opt,name=debt,proto3" json:"debt,omitempty"`
+	// How it can be paid.
+	Way           DebtWay `protobuf:"varint,2,opt,name=way,proto3,enum=hookmesh.reconciler.v1.DebtWay" json:"way,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OpenDebt) Reset() {
+	*x = OpenDebt{}
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OpenDebt) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OpenDebt) ProtoMessage() {}
+
+func (x *OpenDebt) ProtoReflect() protoreflect.Message {
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OpenDebt.ProtoReflect.Descriptor instead.
+func (*OpenDebt) Descriptor() ([]byte, []int) {
+	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *OpenDebt) GetDebt() *v1.Debt {
+	if x != nil {
+		return x.Debt
+	}
+	return nil
+}
+
+func (x *OpenDebt) GetWay() DebtWay {
+	if x != nil {
+		return x.Way
+	}
+	return DebtWay_DEBT_WAY_UNSPECIFIED
+}
+
+// ListDebtsResponse holds debts.
+type ListDebtsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The debts, by source, the oldest of each first.
+	Debts []*OpenDebt `protobuf:"bytes,1,rep,name=debts,proto3" json:"debts,omitempty"`
+	// How many there are, which may be more than are listed.
+	Total         int64 `protobuf:"varint,2,opt,name=total,proto3" json:"total,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListDebtsResponse) Reset() {
+	*x = ListDebtsResponse{}
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListDebtsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListDebtsResponse) ProtoMessage() {}
+
+func (x *ListDebtsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListDebtsResponse.ProtoReflect.Descriptor instead.
+func (*ListDebtsResponse) Descriptor() ([]byte, []int) {
+	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *ListDebtsResponse) GetDebts() []*OpenDebt {
+	if x != nil {
+		return x.Debts
+	}
+	return nil
+}
+
+func (x *ListDebtsResponse) GetTotal() int64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+// WriteOffDebtsRequest says which debts end, and why.
+type WriteOffDebtsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the source. It need not be configured any more.
+	Source string `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
+	// Ids of documents whose debts end.
+	DocumentIds []string `protobuf:"bytes,2,rep,name=document_ids,json=documentIds,proto3" json:"document_ids,omitempty"`
+	// True: all debts of the source end, also those of no document.
+	All bool `protobuf:"varint,3,opt,name=all,proto3" json:"all,omitempty"`
+	// Why, for the log.
+	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WriteOffDebtsRequest) Reset() {
+	*x = WriteOffDebtsRequest{}
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WriteOffDebtsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WriteOffDebtsRequest) ProtoMessage() {}
+
+func (x *WriteOffDebtsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WriteOffDebtsRequest.ProtoReflect.Descriptor instead.
+func (*WriteOffDebtsRequest) Descriptor() ([]byte, []int) {
+	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *WriteOffDebtsRequest) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *WriteOffDebtsRequest) GetDocumentIds() []string {
+	if x != nil {
+		return x.DocumentIds
+	}
+	return nil
+}
+
+func (x *WriteOffDebtsRequest) GetAll() bool {
+	if x != nil {
+		return x.All
+	}
+	return false
+}
+
+func (x *WriteOffDebtsRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// WriteOffDebtsResponse counts.
+type WriteOffDebtsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Debts that were open and are no more.
+	WrittenOff    int64 `protobuf:"varint,1,opt,name=written_off,json=writtenOff,proto3" json:"written_off,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WriteOffDebtsResponse) Reset() {
+	*x = WriteOffDebtsResponse{}
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WriteOffDebtsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WriteOffDebtsResponse) ProtoMessage() {}
+
+func (x *WriteOffDebtsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_hookmesh_reconciler_v1_reconciler_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WriteOffDebtsResponse.ProtoReflect.Descriptor instead.
+func (*WriteOffDebtsResponse) Descriptor() ([]byte, []int) {
+	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *WriteOffDebtsResponse) GetWrittenOff() int64 {
+	if x != nil {
+		return x.WrittenOff
+	}
+	return 0
+}
+
 var File_hookmesh_reconciler_v1_reconciler_proto protoreflect.FileDescriptor
 
 const file_hookmesh_reconciler_v1_reconciler_proto_rawDesc = "" +
@@ -2197,7 +2548,7 @@ const file_hookmesh_reconciler_v1_reconciler_proto_rawDesc = "" +
 	"\x12PollSourceResponse\x12\x16\n" +
 	"\x06listed\x18\x01 \x01(\x03R\x06listed\x12\x1a\n" +
 	"\bproduced\x18\x02 \x01(\x03R\bproduced\"\x14\n" +
-	"\x12ListSourcesRequest\"\x90\x04\n" +
+	"\x12ListSourcesRequest\"\xbc\x04\n" +
 	"\fSourceStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06preset\x18\x02 \x01(\tR\x06preset\x127\n" +
@@ -2215,7 +2566,8 @@ const file_hookmesh_reconciler_v1_reconciler_proto_rawDesc = "" +
 	" \x01(\x01R\x10expectedWebhooks\x12\x16\n" +
 	"\x06silent\x18\v \x01(\bR\x06silent\x12P\n" +
 	"\rsubscriptions\x18\f \x03(\v2*.hookmesh.reconciler.v1.SubscriptionStatusR\rsubscriptions\x12\"\n" +
-	"\funsubscribed\x18\r \x01(\tR\funsubscribed\"\xb6\x01\n" +
+	"\funsubscribed\x18\r \x01(\tR\funsubscribed\x12*\n" +
+	"\x11written_off_debts\x18\x0e \x01(\x03R\x0fwrittenOffDebts\"\xb6\x01\n" +
 	"\x12SubscriptionStatus\x12\x1a\n" +
 	"\bresource\x18\x01 \x01(\tR\bresource\x129\n" +
 	"\n" +
@@ -2332,7 +2684,26 @@ const file_hookmesh_reconciler_v1_reconciler_proto_rawDesc = "" +
 	"\x04read\x18\x06 \x01(\x03R\x04read\x12\x1a\n" +
 	"\bproduced\x18\a \x01(\x03R\bproduced\x12\x14\n" +
 	"\x05error\x18\b \x01(\tR\x05error\x12\x16\n" +
-	"\x06cursor\x18\t \x01(\tR\x06cursor*\x91\x01\n" +
+	"\x06cursor\x18\t \x01(\tR\x06cursor\"S\n" +
+	"\x10ListDebtsRequest\x12\x16\n" +
+	"\x06source\x18\x01 \x01(\tR\x06source\x12'\n" +
+	"\tpage_size\x18\x02 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\bpageSize\"j\n" +
+	"\bOpenDebt\x12+\n" +
+	"\x04debt\x18\x01 \x01(\v2\x17.hookmesh.event.v1.DebtR\x04debt\x121\n" +
+	"\x03way\x18\x02 \x01(\x0e2\x1f.hookmesh.reconciler.v1.DebtWayR\x03way\"a\n" +
+	"\x11ListDebtsResponse\x126\n" +
+	"\x05debts\x18\x01 \x03(\v2 .hookmesh.reconciler.v1.OpenDebtR\x05debts\x12\x14\n" +
+	"\x05total\x18\x02 \x01(\x03R\x05total\"\x9b\x01\n" +
+	"\x14WriteOffDebtsRequest\x12\x1f\n" +
+	"\x06source\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x06source\x12,\n" +
+	"\fdocument_ids\x18\x02 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\xe8\aR\vdocumentIds\x12\x10\n" +
+	"\x03all\x18\x03 \x01(\bR\x03all\x12\"\n" +
+	"\x06reason\x18\x04 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xe8\aR\x06reason\"8\n" +
+	"\x15WriteOffDebtsResponse\x12\x1f\n" +
+	"\vwritten_off\x18\x01 \x01(\x03R\n" +
+	"writtenOff*\x91\x01\n" +
 	"\x0fDeadLetterState\x12!\n" +
 	"\x1dDEAD_LETTER_STATE_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16DEAD_LETTER_STATE_OPEN\x10\x01\x12\x1e\n" +
@@ -2355,7 +2726,12 @@ const file_hookmesh_reconciler_v1_reconciler_proto_rawDesc = "" +
 	"\x1aBACKFILL_STATE_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17BACKFILL_STATE_COUNTING\x10\x01\x12\x1a\n" +
 	"\x16BACKFILL_STATE_RUNNING\x10\x02\x12\x17\n" +
-	"\x13BACKFILL_STATE_DONE\x10\x032\xa9\v\n" +
+	"\x13BACKFILL_STATE_DONE\x10\x03*]\n" +
+	"\aDebtWay\x12\x18\n" +
+	"\x14DEBT_WAY_UNSPECIFIED\x10\x00\x12\x12\n" +
+	"\x0eDEBT_WAY_FETCH\x10\x01\x12\x11\n" +
+	"\rDEBT_WAY_POLL\x10\x02\x12\x11\n" +
+	"\rDEBT_WAY_NONE\x10\x032\xac\r\n" +
 	"\x11ReconcilerService\x12\x89\x01\n" +
 	"\n" +
 	"PollSource\x12).hookmesh.reconciler.v1.PollSourceRequest\x1a*.hookmesh.reconciler.v1.PollSourceResponse\"$\x82\xd3\xe4\x93\x02\x1e:\x01*\"\x19/v1/sources/{source}:poll\x12{\n" +
@@ -2367,7 +2743,9 @@ const file_hookmesh_reconciler_v1_reconciler_proto_rawDesc = "" +
 	"\x0fListDeadLetters\x12..hookmesh.reconciler.v1.ListDeadLettersRequest\x1a/.hookmesh.reconciler.v1.ListDeadLettersResponse\"\x18\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/dead-letters\x12\x8b\x01\n" +
 	"\rGetDeadLetter\x12,.hookmesh.reconciler.v1.GetDeadLetterRequest\x1a-.hookmesh.reconciler.v1.GetDeadLetterResponse\"\x1d\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/dead-letters/{id}\x12\x9c\x01\n" +
 	"\x11ReplayDeadLetters\x120.hookmesh.reconciler.v1.ReplayDeadLettersRequest\x1a1.hookmesh.reconciler.v1.ReplayDeadLettersResponse\"\"\x82\xd3\xe4\x93\x02\x1c:\x01*\"\x17/v1/dead-letters:replay\x12\xa0\x01\n" +
-	"\x12DiscardDeadLetters\x121.hookmesh.reconciler.v1.DiscardDeadLettersRequest\x1a2.hookmesh.reconciler.v1.DiscardDeadLettersResponse\"#\x82\xd3\xe4\x93\x02\x1d:\x01*\"\x18/v1/dead-letters:discardBFZDgithub.com/hookmesh/hookmesh/gen/hookmesh/reconciler/v1;reconcilerv1b\x06proto3"
+	"\x12DiscardDeadLetters\x121.hookmesh.reconciler.v1.DiscardDeadLettersRequest\x1a2.hookmesh.reconciler.v1.DiscardDeadLettersResponse\"#\x82\xd3\xe4\x93\x02\x1d:\x01*\"\x18/v1/dead-letters:discard\x12s\n" +
+	"\tListDebts\x12(.hookmesh.reconciler.v1.ListDebtsRequest\x1a).hookmesh.reconciler.v1.ListDebtsResponse\"\x11\x82\xd3\xe4\x93\x02\v\x12\t/v1/debts\x12\x8b\x01\n" +
+	"\rWriteOffDebts\x12,.hookmesh.reconciler.v1.WriteOffDebtsRequest\x1a-.hookmesh.reconciler.v1.WriteOffDebtsResponse\"\x1d\x82\xd3\xe4\x93\x02\x17:\x01*\"\x12/v1/debts:writeoffBFZDgithub.com/hookmesh/hookmesh/gen/hookmesh/reconciler/v1;reconcilerv1b\x06proto3"
 
 var (
 	file_hookmesh_reconciler_v1_reconciler_proto_rawDescOnce sync.Once
@@ -2381,102 +2759,116 @@ func file_hookmesh_reconciler_v1_reconciler_proto_rawDescGZIP() []byte {
 	return file_hookmesh_reconciler_v1_reconciler_proto_rawDescData
 }
 
-var file_hookmesh_reconciler_v1_reconciler_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_hookmesh_reconciler_v1_reconciler_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_hookmesh_reconciler_v1_reconciler_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_hookmesh_reconciler_v1_reconciler_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
 var file_hookmesh_reconciler_v1_reconciler_proto_goTypes = []any{
 	(DeadLetterState)(0),               // 0: hookmesh.reconciler.v1.DeadLetterState
 	(ReplayAction)(0),                  // 1: hookmesh.reconciler.v1.ReplayAction
 	(DriftKind)(0),                     // 2: hookmesh.reconciler.v1.DriftKind
 	(BackfillState)(0),                 // 3: hookmesh.reconciler.v1.BackfillState
-	(*PollSourceRequest)(nil),          // 4: hookmesh.reconciler.v1.PollSourceRequest
-	(*PollSourceResponse)(nil),         // 5: hookmesh.reconciler.v1.PollSourceResponse
-	(*ListSourcesRequest)(nil),         // 6: hookmesh.reconciler.v1.ListSourcesRequest
-	(*SourceStatus)(nil),               // 7: hookmesh.reconciler.v1.SourceStatus
-	(*SubscriptionStatus)(nil),         // 8: hookmesh.reconciler.v1.SubscriptionStatus
-	(*ListSourcesResponse)(nil),        // 9: hookmesh.reconciler.v1.ListSourcesResponse
-	(*ListDeadLettersRequest)(nil),     // 10: hookmesh.reconciler.v1.ListDeadLettersRequest
-	(*DeadLetterFilter)(nil),           // 11: hookmesh.reconciler.v1.DeadLetterFilter
-	(*DeadLetterStatus)(nil),           // 12: hookmesh.reconciler.v1.DeadLetterStatus
-	(*ListDeadLettersResponse)(nil),    // 13: hookmesh.reconciler.v1.ListDeadLettersResponse
-	(*GetDeadLetterRequest)(nil),       // 14: hookmesh.reconciler.v1.GetDeadLetterRequest
-	(*GetDeadLetterResponse)(nil),      // 15: hookmesh.reconciler.v1.GetDeadLetterResponse
-	(*ReplayDeadLettersRequest)(nil),   // 16: hookmesh.reconciler.v1.ReplayDeadLettersRequest
-	(*ReplayResult)(nil),               // 17: hookmesh.reconciler.v1.ReplayResult
-	(*ReplayDeadLettersResponse)(nil),  // 18: hookmesh.reconciler.v1.ReplayDeadLettersResponse
-	(*DiscardDeadLettersRequest)(nil),  // 19: hookmesh.reconciler.v1.DiscardDeadLettersRequest
-	(*DiscardDeadLettersResponse)(nil), // 20: hookmesh.reconciler.v1.DiscardDeadLettersResponse
-	(*SweepSourceRequest)(nil),         // 21: hookmesh.reconciler.v1.SweepSourceRequest
-	(*SweepSourceResponse)(nil),        // 22: hookmesh.reconciler.v1.SweepSourceResponse
-	(*ListDriftRequest)(nil),           // 23: hookmesh.reconciler.v1.ListDriftRequest
-	(*ListDriftResponse)(nil),          // 24: hookmesh.reconciler.v1.ListDriftResponse
-	(*DriftSample)(nil),                // 25: hookmesh.reconciler.v1.DriftSample
-	(*DriftReport)(nil),                // 26: hookmesh.reconciler.v1.DriftReport
-	(*StartBackfillRequest)(nil),       // 27: hookmesh.reconciler.v1.StartBackfillRequest
-	(*StartBackfillResponse)(nil),      // 28: hookmesh.reconciler.v1.StartBackfillResponse
-	(*GetBackfillRequest)(nil),         // 29: hookmesh.reconciler.v1.GetBackfillRequest
-	(*GetBackfillResponse)(nil),        // 30: hookmesh.reconciler.v1.GetBackfillResponse
-	(*Backfill)(nil),                   // 31: hookmesh.reconciler.v1.Backfill
-	(*timestamppb.Timestamp)(nil),      // 32: google.protobuf.Timestamp
-	(*v1.DeadLetter)(nil),              // 33: hookmesh.event.v1.DeadLetter
+	(DebtWay)(0),                       // 4: hookmesh.reconciler.v1.DebtWay
+	(*PollSourceRequest)(nil),          // 5: hookmesh.reconciler.v1.PollSourceRequest
+	(*PollSourceResponse)(nil),         // 6: hookmesh.reconciler.v1.PollSourceResponse
+	(*ListSourcesRequest)(nil),         // 7: hookmesh.reconciler.v1.ListSourcesRequest
+	(*SourceStatus)(nil),               // 8: hookmesh.reconciler.v1.SourceStatus
+	(*SubscriptionStatus)(nil),         // 9: hookmesh.reconciler.v1.SubscriptionStatus
+	(*ListSourcesResponse)(nil),        // 10: hookmesh.reconciler.v1.ListSourcesResponse
+	(*ListDeadLettersRequest)(nil),     // 11: hookmesh.reconciler.v1.ListDeadLettersRequest
+	(*DeadLetterFilter)(nil),           // 12: hookmesh.reconciler.v1.DeadLetterFilter
+	(*DeadLetterStatus)(nil),           // 13: hookmesh.reconciler.v1.DeadLetterStatus
+	(*ListDeadLettersResponse)(nil),    // 14: hookmesh.reconciler.v1.ListDeadLettersResponse
+	(*GetDeadLetterRequest)(nil),       // 15: hookmesh.reconciler.v1.GetDeadLetterRequest
+	(*GetDeadLetterResponse)(nil),      // 16: hookmesh.reconciler.v1.GetDeadLetterResponse
+	(*ReplayDeadLettersRequest)(nil),   // 17: hookmesh.reconciler.v1.ReplayDeadLettersRequest
+	(*ReplayResult)(nil),               // 18: hookmesh.reconciler.v1.ReplayResult
+	(*ReplayDeadLettersResponse)(nil),  // 19: hookmesh.reconciler.v1.ReplayDeadLettersResponse
+	(*DiscardDeadLettersRequest)(nil),  // 20: hookmesh.reconciler.v1.DiscardDeadLettersRequest
+	(*DiscardDeadLettersResponse)(nil), // 21: hookmesh.reconciler.v1.DiscardDeadLettersResponse
+	(*SweepSourceRequest)(nil),         // 22: hookmesh.reconciler.v1.SweepSourceRequest
+	(*SweepSourceResponse)(nil),        // 23: hookmesh.reconciler.v1.SweepSourceResponse
+	(*ListDriftRequest)(nil),           // 24: hookmesh.reconciler.v1.ListDriftRequest
+	(*ListDriftResponse)(nil),          // 25: hookmesh.reconciler.v1.ListDriftResponse
+	(*DriftSample)(nil),                // 26: hookmesh.reconciler.v1.DriftSample
+	(*DriftReport)(nil),                // 27: hookmesh.reconciler.v1.DriftReport
+	(*StartBackfillRequest)(nil),       // 28: hookmesh.reconciler.v1.StartBackfillRequest
+	(*StartBackfillResponse)(nil),      // 29: hookmesh.reconciler.v1.StartBackfillResponse
+	(*GetBackfillRequest)(nil),         // 30: hookmesh.reconciler.v1.GetBackfillRequest
+	(*GetBackfillResponse)(nil),        // 31: hookmesh.reconciler.v1.GetBackfillResponse
+	(*Backfill)(nil),                   // 32: hookmesh.reconciler.v1.Backfill
+	(*ListDebtsRequest)(nil),           // 33: hookmesh.reconciler.v1.ListDebtsRequest
+	(*OpenDebt)(nil),                   // 34: hookmesh.reconciler.v1.OpenDebt
+	(*ListDebtsResponse)(nil),          // 35: hookmesh.reconciler.v1.ListDebtsResponse
+	(*WriteOffDebtsRequest)(nil),       // 36: hookmesh.reconciler.v1.WriteOffDebtsRequest
+	(*WriteOffDebtsResponse)(nil),      // 37: hookmesh.reconciler.v1.WriteOffDebtsResponse
+	(*timestamppb.Timestamp)(nil),      // 38: google.protobuf.Timestamp
+	(*v1.DeadLetter)(nil),              // 39: hookmesh.event.v1.DeadLetter
+	(*v1.Debt)(nil),                    // 40: hookmesh.event.v1.Debt
 }
 var file_hookmesh_reconciler_v1_reconciler_proto_depIdxs = []int32{
-	32, // 0: hookmesh.reconciler.v1.SourceStatus.polled_at:type_name -> google.protobuf.Timestamp
-	32, // 1: hookmesh.reconciler.v1.SourceStatus.next_poll_at:type_name -> google.protobuf.Timestamp
-	32, // 2: hookmesh.reconciler.v1.SourceStatus.heard_at:type_name -> google.protobuf.Timestamp
-	8,  // 3: hookmesh.reconciler.v1.SourceStatus.subscriptions:type_name -> hookmesh.reconciler.v1.SubscriptionStatus
-	32, // 4: hookmesh.reconciler.v1.SubscriptionStatus.expires_at:type_name -> google.protobuf.Timestamp
-	32, // 5: hookmesh.reconciler.v1.SubscriptionStatus.made_at:type_name -> google.protobuf.Timestamp
-	7,  // 6: hookmesh.reconciler.v1.ListSourcesResponse.sources:type_name -> hookmesh.reconciler.v1.SourceStatus
-	11, // 7: hookmesh.reconciler.v1.ListDeadLettersRequest.filter:type_name -> hookmesh.reconciler.v1.DeadLetterFilter
+	38, // 0: hookmesh.reconciler.v1.SourceStatus.polled_at:type_name -> google.protobuf.Timestamp
+	38, // 1: hookmesh.reconciler.v1.SourceStatus.next_poll_at:type_name -> google.protobuf.Timestamp
+	38, // 2: hookmesh.reconciler.v1.SourceStatus.heard_at:type_name -> google.protobuf.Timestamp
+	9,  // 3: hookmesh.reconciler.v1.SourceStatus.subscriptions:type_name -> hookmesh.reconciler.v1.SubscriptionStatus
+	38, // 4: hookmesh.reconciler.v1.SubscriptionStatus.expires_at:type_name -> google.protobuf.Timestamp
+	38, // 5: hookmesh.reconciler.v1.SubscriptionStatus.made_at:type_name -> google.protobuf.Timestamp
+	8,  // 6: hookmesh.reconciler.v1.ListSourcesResponse.sources:type_name -> hookmesh.reconciler.v1.SourceStatus
+	12, // 7: hookmesh.reconciler.v1.ListDeadLettersRequest.filter:type_name -> hookmesh.reconciler.v1.DeadLetterFilter
 	0,  // 8: hookmesh.reconciler.v1.DeadLetterFilter.state:type_name -> hookmesh.reconciler.v1.DeadLetterState
-	32, // 9: hookmesh.reconciler.v1.DeadLetterFilter.failed_after:type_name -> google.protobuf.Timestamp
-	32, // 10: hookmesh.reconciler.v1.DeadLetterFilter.failed_before:type_name -> google.protobuf.Timestamp
+	38, // 9: hookmesh.reconciler.v1.DeadLetterFilter.failed_after:type_name -> google.protobuf.Timestamp
+	38, // 10: hookmesh.reconciler.v1.DeadLetterFilter.failed_before:type_name -> google.protobuf.Timestamp
 	0,  // 11: hookmesh.reconciler.v1.DeadLetterStatus.state:type_name -> hookmesh.reconciler.v1.DeadLetterState
-	32, // 12: hookmesh.reconciler.v1.DeadLetterStatus.resolved_at:type_name -> google.protobuf.Timestamp
-	33, // 13: hookmesh.reconciler.v1.ListDeadLettersResponse.dead_letters:type_name -> hookmesh.event.v1.DeadLetter
-	12, // 14: hookmesh.reconciler.v1.ListDeadLettersResponse.statuses:type_name -> hookmesh.reconciler.v1.DeadLetterStatus
-	33, // 15: hookmesh.reconciler.v1.GetDeadLetterResponse.dead_letter:type_name -> hookmesh.event.v1.DeadLetter
-	12, // 16: hookmesh.reconciler.v1.GetDeadLetterResponse.status:type_name -> hookmesh.reconciler.v1.DeadLetterStatus
-	11, // 17: hookmesh.reconciler.v1.ReplayDeadLettersRequest.filter:type_name -> hookmesh.reconciler.v1.DeadLetterFilter
+	38, // 12: hookmesh.reconciler.v1.DeadLetterStatus.resolved_at:type_name -> google.protobuf.Timestamp
+	39, // 13: hookmesh.reconciler.v1.ListDeadLettersResponse.dead_letters:type_name -> hookmesh.event.v1.DeadLetter
+	13, // 14: hookmesh.reconciler.v1.ListDeadLettersResponse.statuses:type_name -> hookmesh.reconciler.v1.DeadLetterStatus
+	39, // 15: hookmesh.reconciler.v1.GetDeadLetterResponse.dead_letter:type_name -> hookmesh.event.v1.DeadLetter
+	13, // 16: hookmesh.reconciler.v1.GetDeadLetterResponse.status:type_name -> hookmesh.reconciler.v1.DeadLetterStatus
+	12, // 17: hookmesh.reconciler.v1.ReplayDeadLettersRequest.filter:type_name -> hookmesh.reconciler.v1.DeadLetterFilter
 	1,  // 18: hookmesh.reconciler.v1.ReplayResult.action:type_name -> hookmesh.reconciler.v1.ReplayAction
-	17, // 19: hookmesh.reconciler.v1.ReplayDeadLettersResponse.results:type_name -> hookmesh.reconciler.v1.ReplayResult
-	11, // 20: hookmesh.reconciler.v1.DiscardDeadLettersRequest.filter:type_name -> hookmesh.reconciler.v1.DeadLetterFilter
-	26, // 21: hookmesh.reconciler.v1.SweepSourceResponse.report:type_name -> hookmesh.reconciler.v1.DriftReport
-	26, // 22: hookmesh.reconciler.v1.ListDriftResponse.reports:type_name -> hookmesh.reconciler.v1.DriftReport
+	18, // 19: hookmesh.reconciler.v1.ReplayDeadLettersResponse.results:type_name -> hookmesh.reconciler.v1.ReplayResult
+	12, // 20: hookmesh.reconciler.v1.DiscardDeadLettersRequest.filter:type_name -> hookmesh.reconciler.v1.DeadLetterFilter
+	27, // 21: hookmesh.reconciler.v1.SweepSourceResponse.report:type_name -> hookmesh.reconciler.v1.DriftReport
+	27, // 22: hookmesh.reconciler.v1.ListDriftResponse.reports:type_name -> hookmesh.reconciler.v1.DriftReport
 	2,  // 23: hookmesh.reconciler.v1.DriftSample.kind:type_name -> hookmesh.reconciler.v1.DriftKind
-	32, // 24: hookmesh.reconciler.v1.DriftReport.started_at:type_name -> google.protobuf.Timestamp
-	32, // 25: hookmesh.reconciler.v1.DriftReport.finished_at:type_name -> google.protobuf.Timestamp
-	25, // 26: hookmesh.reconciler.v1.DriftReport.samples:type_name -> hookmesh.reconciler.v1.DriftSample
-	31, // 27: hookmesh.reconciler.v1.StartBackfillResponse.backfill:type_name -> hookmesh.reconciler.v1.Backfill
-	31, // 28: hookmesh.reconciler.v1.GetBackfillResponse.backfill:type_name -> hookmesh.reconciler.v1.Backfill
+	38, // 24: hookmesh.reconciler.v1.DriftReport.started_at:type_name -> google.protobuf.Timestamp
+	38, // 25: hookmesh.reconciler.v1.DriftReport.finished_at:type_name -> google.protobuf.Timestamp
+	26, // 26: hookmesh.reconciler.v1.DriftReport.samples:type_name -> hookmesh.reconciler.v1.DriftSample
+	32, // 27: hookmesh.reconciler.v1.StartBackfillResponse.backfill:type_name -> hookmesh.reconciler.v1.Backfill
+	32, // 28: hookmesh.reconciler.v1.GetBackfillResponse.backfill:type_name -> hookmesh.reconciler.v1.Backfill
 	3,  // 29: hookmesh.reconciler.v1.Backfill.state:type_name -> hookmesh.reconciler.v1.BackfillState
-	32, // 30: hookmesh.reconciler.v1.Backfill.started_at:type_name -> google.protobuf.Timestamp
-	32, // 31: hookmesh.reconciler.v1.Backfill.moved_at:type_name -> google.protobuf.Timestamp
-	4,  // 32: hookmesh.reconciler.v1.ReconcilerService.PollSource:input_type -> hookmesh.reconciler.v1.PollSourceRequest
-	6,  // 33: hookmesh.reconciler.v1.ReconcilerService.ListSources:input_type -> hookmesh.reconciler.v1.ListSourcesRequest
-	21, // 34: hookmesh.reconciler.v1.ReconcilerService.SweepSource:input_type -> hookmesh.reconciler.v1.SweepSourceRequest
-	23, // 35: hookmesh.reconciler.v1.ReconcilerService.ListDrift:input_type -> hookmesh.reconciler.v1.ListDriftRequest
-	27, // 36: hookmesh.reconciler.v1.ReconcilerService.StartBackfill:input_type -> hookmesh.reconciler.v1.StartBackfillRequest
-	29, // 37: hookmesh.reconciler.v1.ReconcilerService.GetBackfill:input_type -> hookmesh.reconciler.v1.GetBackfillRequest
-	10, // 38: hookmesh.reconciler.v1.ReconcilerService.ListDeadLetters:input_type -> hookmesh.reconciler.v1.ListDeadLettersRequest
-	14, // 39: hookmesh.reconciler.v1.ReconcilerService.GetDeadLetter:input_type -> hookmesh.reconciler.v1.GetDeadLetterRequest
-	16, // 40: hookmesh.reconciler.v1.ReconcilerService.ReplayDeadLetters:input_type -> hookmesh.reconciler.v1.ReplayDeadLettersRequest
-	19, // 41: hookmesh.reconciler.v1.ReconcilerService.DiscardDeadLetters:input_type -> hookmesh.reconciler.v1.DiscardDeadLettersRequest
-	5,  // 42: hookmesh.reconciler.v1.ReconcilerService.PollSource:output_type -> hookmesh.reconciler.v1.PollSourceResponse
-	9,  // 43: hookmesh.reconciler.v1.ReconcilerService.ListSources:output_type -> hookmesh.reconciler.v1.ListSourcesResponse
-	22, // 44: hookmesh.reconciler.v1.ReconcilerService.SweepSource:output_type -> hookmesh.reconciler.v1.SweepSourceResponse
-	24, // 45: hookmesh.reconciler.v1.ReconcilerService.ListDrift:output_type -> hookmesh.reconciler.v1.ListDriftResponse
-	28, // 46: hookmesh.reconciler.v1.ReconcilerService.StartBackfill:output_type -> hookmesh.reconciler.v1.StartBackfillResponse
-	30, // 47: hookmesh.reconciler.v1.ReconcilerService.GetBackfill:output_type -> hookmesh.reconciler.v1.GetBackfillResponse
-	13, // 48: hookmesh.reconciler.v1.ReconcilerService.ListDeadLetters:output_type -> hookmesh.reconciler.v1.ListDeadLettersResponse
-	15, // 49: hookmesh.reconciler.v1.ReconcilerService.GetDeadLetter:output_type -> hookmesh.reconciler.v1.GetDeadLetterResponse
-	18, // 50: hookmesh.reconciler.v1.ReconcilerService.ReplayDeadLetters:output_type -> hookmesh.reconciler.v1.ReplayDeadLettersResponse
-	20, // 51: hookmesh.reconciler.v1.ReconcilerService.DiscardDeadLetters:output_type -> hookmesh.reconciler.v1.DiscardDeadLettersResponse
-	42, // [42:52] is the sub-list for method output_type
-	32, // [32:42] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	38, // 30: hookmesh.reconciler.v1.Backfill.started_at:type_name -> google.protobuf.Timestamp
+	38, // 31: hookmesh.reconciler.v1.Backfill.moved_at:type_name -> google.protobuf.Timestamp
+	40, // 32: hookmesh.reconciler.v1.OpenDebt.debt:type_name -> hookmesh.event.v1.Debt
+	4,  // 33: hookmesh.reconciler.v1.OpenDebt.way:type_name -> hookmesh.reconciler.v1.DebtWay
+	34, // 34: hookmesh.reconciler.v1.ListDebtsResponse.debts:type_name -> hookmesh.reconciler.v1.OpenDebt
+	5,  // 35: hookmesh.reconciler.v1.ReconcilerService.PollSource:input_type -> hookmesh.reconciler.v1.PollSourceRequest
+	7,  // 36: hookmesh.reconciler.v1.ReconcilerService.ListSources:input_type -> hookmesh.reconciler.v1.ListSourcesRequest
+	22, // 37: hookmesh.reconciler.v1.ReconcilerService.SweepSource:input_type -> hookmesh.reconciler.v1.SweepSourceRequest
+	24, // 38: hookmesh.reconciler.v1.ReconcilerService.ListDrift:input_type -> hookmesh.reconciler.v1.ListDriftRequest
+	28, // 39: hookmesh.reconciler.v1.ReconcilerService.StartBackfill:input_type -> hookmesh.reconciler.v1.StartBackfillRequest
+	30, // 40: hookmesh.reconciler.v1.ReconcilerService.GetBackfill:input_type -> hookmesh.reconciler.v1.GetBackfillRequest
+	11, // 41: hookmesh.reconciler.v1.ReconcilerService.ListDeadLetters:input_type -> hookmesh.reconciler.v1.ListDeadLettersRequest
+	15, // 42: hookmesh.reconciler.v1.ReconcilerService.GetDeadLetter:input_type -> hookmesh.reconciler.v1.GetDeadLetterRequest
+	17, // 43: hookmesh.reconciler.v1.ReconcilerService.ReplayDeadLetters:input_type -> hookmesh.reconciler.v1.ReplayDeadLettersRequest
+	20, // 44: hookmesh.reconciler.v1.ReconcilerService.DiscardDeadLetters:input_type -> hookmesh.reconciler.v1.DiscardDeadLettersRequest
+	33, // 45: hookmesh.reconciler.v1.ReconcilerService.ListDebts:input_type -> hookmesh.reconciler.v1.ListDebtsRequest
+	36, // 46: hookmesh.reconciler.v1.ReconcilerService.WriteOffDebts:input_type -> hookmesh.reconciler.v1.WriteOffDebtsRequest
+	6,  // 47: hookmesh.reconciler.v1.ReconcilerService.PollSource:output_type -> hookmesh.reconciler.v1.PollSourceResponse
+	10, // 48: hookmesh.reconciler.v1.ReconcilerService.ListSources:output_type -> hookmesh.reconciler.v1.ListSourcesResponse
+	23, // 49: hookmesh.reconciler.v1.ReconcilerService.SweepSource:output_type -> hookmesh.reconciler.v1.SweepSourceResponse
+	25, // 50: hookmesh.reconciler.v1.ReconcilerService.ListDrift:output_type -> hookmesh.reconciler.v1.ListDriftResponse
+	29, // 51: hookmesh.reconciler.v1.ReconcilerService.StartBackfill:output_type -> hookmesh.reconciler.v1.StartBackfillResponse
+	31, // 52: hookmesh.reconciler.v1.ReconcilerService.GetBackfill:output_type -> hookmesh.reconciler.v1.GetBackfillResponse
+	14, // 53: hookmesh.reconciler.v1.ReconcilerService.ListDeadLetters:output_type -> hookmesh.reconciler.v1.ListDeadLettersResponse
+	16, // 54: hookmesh.reconciler.v1.ReconcilerService.GetDeadLetter:output_type -> hookmesh.reconciler.v1.GetDeadLetterResponse
+	19, // 55: hookmesh.reconciler.v1.ReconcilerService.ReplayDeadLetters:output_type -> hookmesh.reconciler.v1.ReplayDeadLettersResponse
+	21, // 56: hookmesh.reconciler.v1.ReconcilerService.DiscardDeadLetters:output_type -> hookmesh.reconciler.v1.DiscardDeadLettersResponse
+	35, // 57: hookmesh.reconciler.v1.ReconcilerService.ListDebts:output_type -> hookmesh.reconciler.v1.ListDebtsResponse
+	37, // 58: hookmesh.reconciler.v1.ReconcilerService.WriteOffDebts:output_type -> hookmesh.reconciler.v1.WriteOffDebtsResponse
+	47, // [47:59] is the sub-list for method output_type
+	35, // [35:47] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_hookmesh_reconciler_v1_reconciler_proto_init() }
@@ -2489,8 +2881,8 @@ func file_hookmesh_reconciler_v1_reconciler_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hookmesh_reconciler_v1_reconciler_proto_rawDesc), len(file_hookmesh_reconciler_v1_reconciler_proto_rawDesc)),
-			NumEnums:      4,
-			NumMessages:   28,
+			NumEnums:      5,
+			NumMessages:   33,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

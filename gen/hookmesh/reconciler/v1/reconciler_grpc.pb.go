@@ -31,6 +31,8 @@ const (
 	ReconcilerService_GetDeadLetter_FullMethodName      = "/hookmesh.reconciler.v1.ReconcilerService/GetDeadLetter"
 	ReconcilerService_ReplayDeadLetters_FullMethodName  = "/hookmesh.reconciler.v1.ReconcilerService/ReplayDeadLetters"
 	ReconcilerService_DiscardDeadLetters_FullMethodName = "/hookmesh.reconciler.v1.ReconcilerService/DiscardDeadLetters"
+	ReconcilerService_ListDebts_FullMethodName          = "/hookmesh.reconciler.v1.ReconcilerService/ListDebts"
+	ReconcilerService_WriteOffDebts_FullMethodName      = "/hookmesh.reconciler.v1.ReconcilerService/WriteOffDebts"
 )
 
 // ReconcilerServiceClient is the client API for ReconcilerService service.
@@ -64,6 +66,11 @@ type ReconcilerServiceClient interface {
 	// DiscardDeadLetters closes open dead letters without replaying them. They stay readable until their retention ends.
 	// INVALID_ARGUMENT: the filter selects everything and all is not set.
 	DiscardDeadLetters(ctx context.Context, in *DiscardDeadLettersRequest, opts ...grpc.CallOption) (*DiscardDeadLettersResponse, error)
+	// ListDebts returns what was missed and is not fetched yet, the oldest of each source first, with how it can be fetched.
+	ListDebts(ctx context.Context, in *ListDebtsRequest, opts ...grpc.CallOption) (*ListDebtsResponse, error)
+	// WriteOffDebts ends open debts of a source although nothing was fetched for them: what cannot be fetched in any way, or came by other
+	// means. The log keeps the reason. INVALID_ARGUMENT: no document is named, and all is not set, or both.
+	WriteOffDebts(ctx context.Context, in *WriteOffDebtsRequest, opts ...grpc.CallOption) (*WriteOffDebtsResponse, error)
 }
 
 type reconcilerServiceClient struct {
@@ -174,6 +181,26 @@ func (c *reconcilerServiceClient) DiscardDeadLetters(ctx context.Context, in *Di
 	return out, nil
 }
 
+func (c *reconcilerServiceClient) ListDebts(ctx context.Context, in *ListDebtsRequest, opts ...grpc.CallOption) (*ListDebtsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListDebtsResponse)
+	err := c.cc.Invoke(ctx, ReconcilerService_ListDebts_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *reconcilerServiceClient) WriteOffDebts(ctx context.Context, in *WriteOffDebtsRequest, opts ...grpc.CallOption) (*WriteOffDebtsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(WriteOffDebtsResponse)
+	err := c.cc.Invoke(ctx, ReconcilerService_WriteOffDebts_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ReconcilerServiceServer is the server API for ReconcilerService service.
 // All implementations must embed UnimplementedReconcilerServiceServer
 // for forward compatibility.
@@ -205,6 +232,11 @@ type ReconcilerServiceServer interface {
 	// DiscardDeadLetters closes open dead letters without replaying them. They stay readable until their retention ends.
 	// INVALID_ARGUMENT: the filter selects everything and all is not set.
 	DiscardDeadLetters(context.Context, *DiscardDeadLettersRequest) (*DiscardDeadLettersResponse, error)
+	// ListDebts returns what was missed and is not fetched yet, the oldest of each source first, with how it can be fetched.
+	ListDebts(context.Context, *ListDebtsRequest) (*ListDebtsResponse, error)
+	// WriteOffDebts ends open debts of a source although nothing was fetched for them: what cannot be fetched in any way, or came by other
+	// means. The log keeps the reason. INVALID_ARGUMENT: no document is named, and all is not set, or both.
+	WriteOffDebts(context.Context, *WriteOffDebtsRequest) (*WriteOffDebtsResponse, error)
 	mustEmbedUnimplementedReconcilerServiceServer()
 }
 
@@ -244,6 +276,12 @@ func (UnimplementedReconcilerServiceServer) ReplayDeadLetters(context.Context, *
 }
 func (UnimplementedReconcilerServiceServer) DiscardDeadLetters(context.Context, *DiscardDeadLettersRequest) (*DiscardDeadLettersResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DiscardDeadLetters not implemented")
+}
+func (UnimplementedReconcilerServiceServer) ListDebts(context.Context, *ListDebtsRequest) (*ListDebtsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListDebts not implemented")
+}
+func (UnimplementedReconcilerServiceServer) WriteOffDebts(context.Context, *WriteOffDebtsRequest) (*WriteOffDebtsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method WriteOffDebts not implemented")
 }
 func (UnimplementedReconcilerServiceServer) mustEmbedUnimplementedReconcilerServiceServer() {}
 func (UnimplementedReconcilerServiceServer) testEmbeddedByValue()                           {}
@@ -446,6 +484,42 @@ func _ReconcilerService_DiscardDeadLetters_Handler(srv interface{}, ctx context.
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ReconcilerService_ListDebts_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListDebtsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ReconcilerServiceServer).ListDebts(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ReconcilerService_ListDebts_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ReconcilerServiceServer).ListDebts(ctx, req.(*ListDebtsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ReconcilerService_WriteOffDebts_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(WriteOffDebtsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ReconcilerServiceServer).WriteOffDebts(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ReconcilerService_WriteOffDebts_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ReconcilerServiceServer).WriteOffDebts(ctx, req.(*WriteOffDebtsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ReconcilerService_ServiceDesc is the grpc.ServiceDesc for ReconcilerService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -492,6 +566,14 @@ var ReconcilerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DiscardDeadLetters",
 			Handler:    _ReconcilerService_DiscardDeadLetters_Handler,
+		},
+		{
+			MethodName: "ListDebts",
+			Handler:    _ReconcilerService_ListDebts_Handler,
+		},
+		{
+			MethodName: "WriteOffDebts",
+			Handler:    _ReconcilerService_WriteOffDebts_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
