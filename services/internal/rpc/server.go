@@ -28,6 +28,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/hookmesh/hookmesh/services/internal/access"
+	"github.com/hookmesh/hookmesh/services/internal/stage"
 	"github.com/hookmesh/hookmesh/services/internal/telemetry"
 	"github.com/hookmesh/hookmesh/services/internal/tlsfiles"
 )
@@ -147,7 +148,8 @@ func recoverPanics(logger *slog.Logger) grpc.UnaryServerInterceptor {
 }
 
 // translate lets statuses through and hides every other error from the caller: it belongs into the log. What is wrong for the moment only
-// (a database that restarts, a lost connection, a row that others hold) is UNAVAILABLE, which callers try again and HTTP answers with 503.
+// (a database that restarts, a lost connection, a row that others hold) is UNAVAILABLE, which HTTP answers with 503. Callers try again what may be
+// asked twice (see serviceConfig): with a connection goes the knowledge of whether the last thing that was sent over it was done.
 func translate(logger *slog.Logger, transient []func(error) bool) grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 		res, err := next(ctx, req)
@@ -161,6 +163,9 @@ func translate(logger *slog.Logger, transient []func(error) bool) grpc.UnaryServ
 		switch {
 		case ctx.Err() == nil && slices.ContainsFunc(transient, passes): // a driver's own timeout is no deadline of the caller's
 			logger.WarnContext(ctx, "a call failed for the moment", "method", info.FullMethod, "error", err)
+			if errors.Is(err, stage.ErrUncertain) {
+				return nil, status.Error(codes.Unavailable, "what the service works with was lost while it answered: a change may have been made or not; look before you try again")
+			}
 			return nil, status.Error(codes.Unavailable, "what the service works with does not answer now; try again")
 		case errors.Is(err, context.DeadlineExceeded):
 			return nil, status.Error(codes.DeadlineExceeded, "the deadline passed")

@@ -92,6 +92,10 @@ func TestACallerMayTryAgainWhenTheStoreIsAwayForTheMoment(t *testing.T) {
 			if got := status.Convert(err); got.Code() != c.want || strings.Contains(got.Message(), "s3cret") || strings.Contains(got.Message(), "refused") {
 				t.Errorf("%v became %v, want %v", c.err, err, c.want)
 			}
+			// Whoever is told to try again believes that nothing was done.
+			if got := strings.Contains(status.Convert(err).Message(), "look before you try again"); got != errors.Is(c.err, stage.ErrUncertain) {
+				t.Errorf("%v became %v", c.err, err)
+			}
 		})
 	}
 }
