@@ -120,7 +120,7 @@ bench-herd: ## HERD_WEBHOOKS (default 60,000) at once upon a cold instance: all 
 	cd e2e && go test -run '^$$' -bench Herd -benchtime 1x -timeout 30m ./bench/...
 
 .PHONY: bench-order
-bench-order: ## Dedupe and sequencer by how much is known (HOOKMESH_BENCH_KNOWN=10000000 adds a size), and their latency
+bench-order: ## Dedupe and sequencer by how much is known (HOOKMESH_BENCH_KNOWN=10000000 adds a size, HOOKMESH_BENCH_ROUNDS=5 repeats), and their latency
 	cd services && go test -run '^$$' -bench 'Order' -benchtime 1x -timeout 60m ./wiring
 
 SEED ?=

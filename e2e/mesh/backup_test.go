@@ -110,7 +110,7 @@ func TestABackupOfARunningMeshIsRestored(t *testing.T) {
 	poll(t, m, before)
 	backup, data := filepath.Join(m.Dir, "backup"), filepath.Join(m.Dir, "data")
 	out, err := exec.CommandContext(context.Background(), mesh.Binary(t), "backup", backup, "--config", filepath.Join(m.Dir, "config.yaml")).CombinedOutput()
-	if want := "reconciler.db\nknowledge.db\nsequencer.db\ndedupe.db\nsources.db\n"; err != nil || !strings.HasPrefix(string(out), want) {
+	if want := "reconciler.db\nknowledge.db\nsequencer.db\nsequencer.db-runs\ndedupe.db\ndedupe.db-runs\nsources.db\n"; err != nil || !strings.HasPrefix(string(out), want) {
 		t.Fatalf("%s %v", out, err)
 	}
 	send(2, http.StatusAccepted)
@@ -161,13 +161,15 @@ func TestASequencerOlderThanTheKnowledgeBaseSkipsNothing(t *testing.T) {
 		sendVersion(version)
 	}
 	m.Kill()
-	for _, gone := range []string{"kafka", "spool", "sequencer.db", "sequencer.db-wal", "sequencer.db-shm"} {
+	for _, gone := range []string{"kafka", "spool", "sequencer.db", "sequencer.db-wal", "sequencer.db-shm", "sequencer.db-runs"} {
 		if err := os.RemoveAll(filepath.Join(data, gone)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := os.Rename(filepath.Join(m.Dir, "backup", "sequencer.db"), filepath.Join(data, "sequencer.db")); err != nil {
-		t.Fatal(err)
+	for _, back := range []string{"sequencer.db", "sequencer.db-runs"} {
+		if err := os.Rename(filepath.Join(m.Dir, "backup", back), filepath.Join(data, back)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	m.Up()
 	sendVersion(6)

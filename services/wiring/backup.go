@@ -15,7 +15,7 @@ import (
 // the one after it sent: a knowledge base that is newer than the sequencer would take the sequencer's next revisions for old ones.
 var databases = []string{"reconciler.db", "knowledge.db", "sequencer.db", "dedupe.db", "sources.db"}
 
-// Backup copies the databases of a data_dir, which may be in use, and the key of its secrets to a folder, and reports each file.
+// Backup copies the databases of a data_dir, which may be in use, with the folders of files beside them, and the key of its secrets to a folder, and reports each.
 func Backup(ctx context.Context, dataDir, dir string, report func(file string)) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("create the backup's folder: %w", err)
@@ -31,6 +31,9 @@ func Backup(ctx context.Context, dataDir, dir string, report func(file string)) 
 		}
 		copied++
 		report(file)
+		if _, err := os.Stat(sqlite.FilesOf(filepath.Join(dir, file))); err == nil {
+			report(filepath.Base(sqlite.FilesOf(file)))
+		}
 	}
 	if copied == 0 {
 		return fmt.Errorf("%s holds no databases of hookmesh: check data_dir", dataDir)

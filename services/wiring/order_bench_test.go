@@ -51,18 +51,19 @@ type order struct {
 	sequencer  *sequencerstore.Store
 	first, sec kafka.Stage
 	passed     atomic.Int64
-	dir        string // of the stores
+	dir, temp  string // of the stores, and of what is only for now
+	broker     *embedded.Broker
 }
 
 const partitions = 4
 
-// newOrder returns both stages, whose stores know as much as is asked for. HOOKMESH_BENCH_DIR names a folder that keeps the stores, for runs that
-// are not to fill them again; each run adds its events to them.
+// newOrder returns both stages, whose stores know as much as is asked for. HOOKMESH_BENCH_DIR names a folder that keeps stores of more than a
+// million, for runs that are not to fill them again; each run adds its events to them.
 func newOrder(b *testing.B, known int) *order {
 	b.Helper()
 	dir := b.TempDir()
 	stores, filled := filepath.Join(dir, "stores"), false
-	if v := os.Getenv("HOOKMESH_BENCH_DIR"); v != "" {
+	if v := os.Getenv("HOOKMESH_BENCH_DIR"); v != "" && known > 1_000_000 {
 		stores = filepath.Join(v, strconv.Itoa(known))
 		_, err := os.Stat(stores)
 		filled = err == nil
@@ -71,16 +72,14 @@ func newOrder(b *testing.B, known int) *order {
 	if err != nil {
 		b.Fatal(err)
 	}
-	b.Cleanup(broker.Close)
-	o := &order{log: kafka.NewLog(kafka.Config{Brokers: broker.Addrs(), Partitions: partitions}, telemetry.Nop())}
-	b.Cleanup(o.log.Close)
+	o := &order{log: kafka.NewLog(kafka.Config{Brokers: broker.Addrs(), Partitions: partitions}, telemetry.Nop()), broker: broker, temp: dir}
+	b.Cleanup(o.close)
 	if err := o.log.EnsureTopics(b.Context(), kafka.Topics{ReplicationFactor: 1, MinInSyncReplicas: 1, Retention: -1, DeadRetention: -1}); err != nil {
 		b.Fatal(err)
 	}
 	if err := o.open(b.Context(), stores); err != nil {
 		b.Fatal(err)
 	}
-	b.Cleanup(func() { _ = o.dedupe.Close(); _ = o.sequencer.Close() })
 	if !filled {
 		o.learn(b, known)
 	}
@@ -99,6 +98,24 @@ func newOrder(b *testing.B, known int) *order {
 		b.Fatal(err)
 	}
 	return o
+}
+
+// close closes everything, once.
+func (o *order) close() {
+	if o.broker == nil {
+		return
+	}
+	o.log.Close()
+	o.broker.Close()
+	o.broker = nil
+	if o.dedupe != nil {
+		_ = o.dedupe.Close()
+	}
+	if o.sequencer != nil {
+		_ = o.sequencer.Close()
+	}
+	o.log, o.dedupe, o.sequencer, o.first, o.sec = nil, nil, nil, nil, nil // the next round's heap is its own
+	_ = os.RemoveAll(o.temp)                                               // now, because rounds leave much
 }
 
 // open opens the stores in a folder.
@@ -232,7 +249,7 @@ func profile(b *testing.B, known int) (end func()) {
 	if dir == "" {
 		return func() {}
 	}
-	f, err := os.Create(filepath.Join(dir, fmt.Sprintf("order-%d.pprof", known)))
+	f, err := os.CreateTemp(dir, fmt.Sprintf("order-%d-*.pprof", known))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -247,69 +264,114 @@ func profile(b *testing.B, known int) (end func()) {
 	}
 }
 
-// BenchmarkOrder moves a backlog through dedupe and sequencer, broker and stores in the same process: events per second, the
-// processor time of everything together per event, and the heap, by how much is known beforehand. The work per event is counted beside it, and
-// what comes to know what the memory alone costs: pages and lines of it read here and there, from as much as the stores have, in the same run.
-func BenchmarkOrder(b *testing.B) {
+// cost is what a backlog took.
+type cost struct {
+	perSecond, micros float64 // events per second, processor time per event
+	heap              float64 // MiB
+	did               lsm.Work
+	events            float64
+}
+
+// measure moves a backlog of new versions through both stages.
+func (o *order) measure(b *testing.B, known int) cost {
+	b.Helper()
 	const warm, load = 5_000, 60_000
-	for _, n := range known(b) {
-		b.Run(fmt.Sprintf("known=%d", n), func(b *testing.B) {
-			for b.Loop() {
-				o := newOrder(b, n)
-				for from := 0; from < warm+load; from += 1000 {
-					var evs []*eventv1.Event
-					for i := range 1000 {
-						evs = append(evs, event(rand.IntN(n), int64(2+from+i)))
-					}
-					o.produce(b, evs...)
+	began, newest := o.passed.Load(), time.Now().UnixMicro()
+	for from := 0; from < warm+load; from += 1000 {
+		evs := make([]*eventv1.Event, 1000)
+		for i := range evs {
+			evs[i] = event(rand.IntN(known), newest+int64(from+i))
+		}
+		o.produce(b, evs...)
+	}
+	stop := o.run(b)
+	o.reach(b, began+warm)
+	endProfile := profile(b, known)
+	from, did, at, used := o.passed.Load(), o.work(), time.Now(), processor()
+	o.reach(b, began+warm+load)
+	took, cpu, moved := time.Since(at), processor()-used, float64(o.passed.Load()-from)
+	c := cost{perSecond: moved / took.Seconds(), micros: float64(cpu.Microseconds()) / moved, did: o.work().Since(did), events: moved}
+	endProfile()
+	var m runtime.MemStats
+	stop()
+	runtime.GC() // what is garbage at the moment is chance
+	runtime.GC() // and some of it is known by the second time only
+	runtime.ReadMemStats(&m)
+	c.heap = float64(m.HeapAlloc) / (1 << 20)
+	return c
+}
+
+// BenchmarkOrder moves backlogs through dedupe and sequencer, broker and stores in the same process, in rounds: in each of them one for every number of
+// documents and keys that are known beforehand, so that what else the machine does meanwhile hits them alike. It reports the median over the
+// rounds of the events per second and of the processor time of everything together per event, and of the ratio of that time to the one of the smallest
+// number in the same round; the heap; and the work per event, in counts. What the memory alone costs comes beside it: lines of the stores' files
+// that are read here and there. HOOKMESH_BENCH_ROUNDS sets the number of rounds.
+func BenchmarkOrder(b *testing.B) {
+	sizes, rounds := known(b), 3
+	if v := os.Getenv("HOOKMESH_BENCH_ROUNDS"); v != "" {
+		var err error
+		if rounds, err = strconv.Atoi(v); err != nil || rounds < 1 {
+			b.Fatalf("HOOKMESH_BENCH_ROUNDS: %q is no number of rounds", v)
+		}
+	}
+	for b.Loop() {
+		costs, lines := make([][]cost, len(sizes)), make([]float64, len(sizes))
+		kept := map[int]*order{}
+		for range rounds {
+			for i, n := range sizes {
+				o := kept[n]
+				if o == nil {
+					o = newOrder(b, n)
 				}
-				stop := o.run(b)
-				o.reach(b, warm)
-				endProfile := profile(b, n)
-				from, did, began, used := o.passed.Load(), o.work(), time.Now(), processor()
-				o.reach(b, warm+load)
-				took, cpu, moved := time.Since(began), processor()-used, float64(o.passed.Load()-from)
-				did = o.work().Since(did)
-				endProfile()
-				stop()
-				var m runtime.MemStats
-				runtime.GC() // what is garbage at the moment is chance
-				runtime.ReadMemStats(&m)
-				b.ReportMetric(moved/took.Seconds(), "events/s")
-				b.ReportMetric(float64(cpu.Microseconds())/moved, "cpu-µs/event")
-				b.ReportMetric(float64(m.HeapInuse)/(1<<20), "heap-MiB")
-				b.ReportMetric(0, "ns/op")
-				o.report(b, n, did, moved)
+				if n > 1_000_000 { // it takes minutes to fill; what a round adds is nothing to it
+					kept[n] = o
+				}
+				c := o.measure(b, n)
+				costs[i], lines[i] = append(costs[i], c), float64(lineCost(b, o.dir).Nanoseconds())
+				b.Logf("%9d known: %6.0f events/s, %5.1f µs of processor time per event, %4.0f MiB of heap", n, c.perSecond, c.micros, c.heap)
+				if kept[n] == nil {
+					o.close()
+				}
 			}
-		})
+		}
+		for i, n := range sizes {
+			report := func(of func(round int, c cost) float64, unit string) {
+				all := make([]float64, rounds)
+				for r, c := range costs[i] {
+					all[r] = of(r, c)
+				}
+				slices.Sort(all)
+				b.ReportMetric(all[rounds/2], fmt.Sprintf("%s@%d", unit, n))
+			}
+			report(func(_ int, c cost) float64 { return c.perSecond }, "events/s")
+			report(func(_ int, c cost) float64 { return c.micros }, "cpu-µs/event")
+			report(func(r int, c cost) float64 { return c.micros / costs[0][r].micros }, "times-the-smallest")
+			report(func(_ int, c cost) float64 { return c.heap }, "heap-MiB")
+			report(func(_ int, c cost) float64 { return float64(c.did.Filters) / c.events }, "filters/event")
+			report(func(_ int, c cost) float64 { return float64(c.did.Lines) / c.events }, "lines/event")
+			report(func(_ int, c cost) float64 { return float64(c.did.Entries) / c.events }, "entries/event")
+			report(func(_ int, c cost) float64 { return float64(c.did.Flushed+c.did.Merged) / c.events }, "moved-rows/event")
+			b.ReportMetric(lines[i], fmt.Sprintf("bare-line-ns@%d", n))
+		}
+		b.ReportMetric(0, "ns/op")
 	}
 }
 
 // work is what the merge-trees of both stores have done.
 func (o *order) work() lsm.Work { return o.dedupe.Work().Plus(o.sequencer.Work()) }
 
-// report tells the work per event, and what its reads cost by the memory alone.
-func (o *order) report(b *testing.B, known int, did lsm.Work, events float64) {
+// lineCost is the processor time that it takes to read lines of memory here and there in the files of the stores' runs, mapped as the stores do.
+// It is 0 if there are none.
+func lineCost(b *testing.B, dir string) time.Duration {
 	b.Helper()
-	b.ReportMetric(float64(did.Pages)/events, "pages/event")
-	b.ReportMetric(float64(did.Filters)/events, "filters/event")
-	b.ReportMetric(float64(did.Flushed+did.Merged)/events, "moved-rows/event")
-	page, line := pageCost(b, o.dir), lineCost(known)
-	b.ReportMetric(float64(page.Nanoseconds())/1000, "bare-page-µs")
-	b.ReportMetric(float64(line.Nanoseconds()), "bare-line-ns")
-}
-
-// bare is how many reads a baseline makes.
-const bare = 120_000
-
-// pageCost is the processor time that it takes to read half a page of 4 KiB of the stores' files, as a row of a merge-tree is read: a new mapping,
-// pages here and there, one word of each line.
-func pageCost(b *testing.B, dir string) time.Duration {
-	b.Helper()
-	const size = 4096
-	var files [][]byte
-	for _, name := range []string{"dedupe.db", "sequencer.db"} {
-		f, err := os.Open(filepath.Join(dir, name))
+	const times, line = 1_000_000, 64
+	names, err := filepath.Glob(filepath.Join(dir, "*-runs", "*.run"))
+	if err != nil || len(names) == 0 {
+		return 0
+	}
+	var all [][]byte // parts of the same size
+	for _, name := range names {
+		f, err := os.Open(name)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -317,7 +379,7 @@ func pageCost(b *testing.B, dir string) time.Duration {
 		if err != nil {
 			b.Fatal(err)
 		}
-		file, err := syscall.Mmap(int(f.Fd()), 0, int(info.Size()), syscall.PROT_READ, syscall.MAP_SHARED)
+		file, err := syscall.Mmap(int(f.Fd()), 0, int(info.Size()), syscall.PROT_READ, syscall.MAP_SHARED|syscall.MAP_POPULATE)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -325,33 +387,21 @@ func pageCost(b *testing.B, dir string) time.Duration {
 		if err := f.Close(); err != nil {
 			b.Fatal(err)
 		}
-		files = append(files, file)
-	}
-	began, sum := processor(), byte(0)
-	for i := range bare {
-		file := files[i%len(files)]
-		at := rand.IntN(len(file)/size) * size
-		for l := 0; l < size/2; l += 64 {
-			sum += file[at+l]
+		const part = 64 << 10
+		for len(file) >= part {
+			all, file = append(all, file[:part]), file[part:]
 		}
 	}
-	runtime.KeepAlive(sum)
-	return (processor() - began) / bare
-}
-
-// lineCost is the processor time that it takes to read a line of memory here and there in as much as the filters of three tables are.
-func lineCost(known int) time.Duration {
-	const times, bits = 10, 16
-	lines := make([][8]uint64, 3*known*bits/512+1)
-	for i := range lines {
-		lines[i][0] = uint64(i) // so that there is memory behind it
+	if len(all) == 0 {
+		return 0
 	}
-	began, sum := processor(), uint64(0)
-	for range times * bare {
-		sum += lines[rand.IntN(len(lines))][0]
+	began, sum := processor(), byte(0)
+	for range times {
+		part := all[rand.IntN(len(all))]
+		sum += part[rand.IntN(len(part)/line)*line]
 	}
 	runtime.KeepAlive(sum)
-	return (processor() - began) / (times * bare)
+	return (processor() - began) / times
 }
 
 // BenchmarkOrderLatency sends 100 events per second and says how long they take from the produce into the first stage's topic

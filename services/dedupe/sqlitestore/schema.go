@@ -82,7 +82,8 @@ INSERT INTO events SELECT seq, iif(length(id) = 36, coalesce(unhex(id, '-'), id)
 	coalesce(lag(seq) OVER (PARTITION BY source, document ORDER BY seq), 0), record FROM old_events ORDER BY seq;
 DROP TABLE old_keys;
 DROP TABLE old_newest;
-DROP TABLE old_events;`, lsm.Schema("firsts"), lsm.Schema("latest"), sqlite.StageMarkSchema}
+DROP TABLE old_events;`, lsm.Schema("firsts"), lsm.Schema("latest"), sqlite.StageMarkSchema,
+	lsm.RunFilesSchema("firsts"), lsm.RunFilesSchema("latest")}
 
 // moveBatch is how many rows move in one transaction.
 const moveBatch = 5000

@@ -29,7 +29,7 @@ type Store struct {
 
 // Open opens or creates the database file.
 func Open(ctx context.Context, path string) (*Store, error) {
-	db, err := sqlite.Open(ctx, path, sqlite.Options{Migrations: migrations, Map: true})
+	db, err := sqlite.Open(ctx, path, sqlite.Options{Migrations: migrations})
 	if err != nil {
 		return nil, err
 	}

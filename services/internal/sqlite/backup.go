@@ -5,11 +5,13 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 )
 
-// Backup writes a consistent copy of a database, of the moment at which it begins, to a file that must not exist. Others may use the
-// database meanwhile; its write-ahead log grows until the copy is there.
+// Backup writes a consistent copy of a database, of the moment at which it begins, to a file that must not exist, and one of the files that belong to
+// the database into the folder beside it. Others may use the database meanwhile; its write-ahead log grows and files that it no longer needs stay
+// until the copy is there.
 func Backup(ctx context.Context, from, to string) (err error) {
 	if _, err := os.Stat(from); err != nil { // opening it would create it
 		return fmt.Errorf("back up a database: %w", err)
@@ -23,19 +25,44 @@ func Backup(ctx context.Context, from, to string) (err error) {
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	part := to + ".part"
-	if err := os.Remove(part); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("back up database %s: remove what an earlier try left: %w", from, err)
-	}
-	if _, err := db.ExecContext(ctx, "VACUUM INTO ?", part); err != nil {
-		return fmt.Errorf("back up database %s: %w", from, err)
-	}
-	if err := syncFile(part); err != nil {
-		return fmt.Errorf("back up database %s: %w", from, err)
+	for again := true; again; {
+		if again, err = backup(ctx, db, from, to, part); err != nil {
+			return fmt.Errorf("back up database %s: %w", from, err)
+		}
 	}
 	if err := os.Rename(part, to); err != nil {
 		return fmt.Errorf("back up database %s: %w", from, err)
 	}
 	return nil
+}
+
+// backup makes a copy under a temporary name, and one of the files that belong to the database. again: their folder came into being meanwhile,
+// so that nothing kept them from being removed.
+func backup(ctx context.Context, db *sql.DB, from, to, part string) (again bool, err error) {
+	if err := errors.Join(os.RemoveAll(part), os.RemoveAll(FilesOf(to))); err != nil {
+		return false, fmt.Errorf("remove what an earlier try left: %w", err)
+	}
+	release, held, err := holdFiles(from)
+	if err != nil {
+		return false, err
+	}
+	if held {
+		defer release()
+	}
+	if _, err := db.ExecContext(ctx, "VACUUM INTO ?", part); err != nil {
+		return false, err
+	}
+	if err := syncFile(part); err != nil {
+		return false, err
+	}
+	if !held {
+		_, err := os.Stat(FilesOf(from))
+		if errors.Is(err, fs.ErrNotExist) {
+			return false, nil // none of the database's tables has files
+		}
+		return err == nil, err
+	}
+	return false, copyFiles(from, to)
 }
 
 // syncFile does what VACUUM INTO leaves to its caller.

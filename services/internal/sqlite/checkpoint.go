@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"os"
 	"sync"
 	"time"
 )
@@ -13,8 +12,6 @@ const (
 	// checkpointPages is how many pages of the write-ahead log wait before they go to the file: 4 MiB. A page that is changed
 	// by many batches is then written there once.
 	checkpointPages = 1024
-	// mapLeast is how much a file grows at least before it is mapped anew.
-	mapLeast = 4 << 20
 	// checkpointRest is how long to wait before the log is looked at again.
 	checkpointRest = 50 * time.Millisecond
 )
@@ -27,20 +24,16 @@ type checkpointer struct {
 	work   chan struct{}
 	cancel context.CancelFunc
 	done   sync.WaitGroup
-	// maps says that the writing connection maps the file, mapped how much of it there was last time; maps counts them.
-	maps   bool
-	mapped int64
-	count  int64
 }
 
-func startCheckpointer(db *DB, maps bool) (*checkpointer, error) {
+func startCheckpointer(db *DB) (*checkpointer, error) {
 	conn, err := sql.Open("sqlite", dsn(db.path, 256))
 	if err != nil {
 		return nil, fmt.Errorf("open database %s for checkpoints: %w", db.path, err)
 	}
 	conn.SetMaxOpenConns(1)
 	ctx, cancel := context.WithCancel(context.Background())
-	c := &checkpointer{db: db, conn: conn, work: make(chan struct{}, 1), cancel: cancel, maps: maps}
+	c := &checkpointer{db: db, conn: conn, work: make(chan struct{}, 1), cancel: cancel}
 	c.done.Go(func() { c.run(ctx) })
 	return c, nil
 }
@@ -67,7 +60,6 @@ func (c *checkpointer) run(ctx context.Context) {
 		}
 		if in, out, err := walPages(ctx, c.conn, "NOOP"); err == nil && in-out >= checkpointPages {
 			c.write(ctx)
-			c.remap(ctx)
 		}
 		rest := time.NewTimer(checkpointRest)
 		select {
@@ -89,22 +81,6 @@ func (c *checkpointer) write(ctx context.Context) {
 	c.db.turn.Lock()
 	defer c.db.turn.Unlock()
 	_, _, _ = walPages(ctx, c.db.Write, "PASSIVE")
-}
-
-// remap has the writing connection map all of a file that has grown. SQLite maps what there is when it reads first, and again only if another
-// connection wrote (pager.c, pagerBeginReadTransaction), or if the limit changes: hence a limit that is a page lower every other time.
-func (c *checkpointer) remap(ctx context.Context) {
-	if !c.maps {
-		return
-	}
-	file, err := os.Stat(c.db.path)
-	if err != nil || file.Size() < c.mapped+c.mapped/16+mapLeast {
-		return
-	}
-	c.mapped, c.count = file.Size(), c.count+1
-	c.db.turn.Lock()
-	defer c.db.turn.Unlock()
-	_, _ = c.db.Write.ExecContext(ctx, fmt.Sprintf("PRAGMA mmap_size = %d", mapBytes-c.count%2*pageBytes))
 }
 
 // walPages runs a checkpoint of a kind, and says how many pages are in the log and how many of them are in the file.

@@ -16,7 +16,7 @@ type Committed struct {
 	ready map[string]*sql.Stmt
 }
 
-// Each implements Queryer. The text of the query must come from a small set.
+// Each calls scan for every row of a query, whose text must come from a small set.
 func (c *Committed) Each(ctx context.Context, scan func(*sql.Rows) error, query string, args ...any) error {
 	stmt, err := c.statement(ctx, query) //nolint:sqlclosecheck // it stays open for the next call; close closes it
 	if err != nil {
@@ -24,16 +24,6 @@ func (c *Committed) Each(ctx context.Context, scan func(*sql.Rows) error, query 
 	}
 	rows, err := stmt.QueryContext(ctx, args...)
 	return each(rows, err, scan)
-}
-
-// EachIn implements Queryer.
-func (c *Committed) EachIn(ctx context.Context, query string, keys []any, scan func(*sql.Rows) error) error {
-	return eachIn(ctx, c, query, keys, scan)
-}
-
-// VisitIn implements Queryer.
-func (c *Committed) VisitIn(ctx context.Context, query string, keys []any, visit func(id int64, data []byte) error) error {
-	return visitIn(ctx, c, query, keys, visit)
 }
 
 func (c *Committed) statement(ctx context.Context, query string) (*sql.Stmt, error) {

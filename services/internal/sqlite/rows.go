@@ -137,39 +137,19 @@ func (t *Tx) InsertRows(ctx context.Context, into string, width int, args []any,
 
 // EachIn runs a query whose text has one %s, where a list of the keys goes, and calls scan for every row.
 func (t *Tx) EachIn(ctx context.Context, query string, keys []any, scan func(*sql.Rows) error) error {
-	return eachIn(ctx, t, query, keys, scan)
-}
-
-// VisitIn implements Queryer.
-func (t *Tx) VisitIn(ctx context.Context, query string, keys []any, visit func(id int64, data []byte) error) error {
-	return visitIn(ctx, t, query, keys, visit)
-}
-
-// Queryer reads rows: of a transaction, or of what is committed.
-type Queryer interface {
-	// Each calls scan for every row of a query.
-	Each(ctx context.Context, scan func(*sql.Rows) error, query string, args ...any) error
-	// EachIn does for a query whose text has one %s, where a list of the keys goes.
-	EachIn(ctx context.Context, query string, keys []any, scan func(*sql.Rows) error) error
-	// VisitIn runs a query whose text has visit(?, id, data), an integer and a blob, before the %s where a list of the keys goes, and calls
-	// visit for every row. The data is SQLite's: it is gone when visit returns, which must neither change it nor use the database.
-	VisitIn(ctx context.Context, query string, keys []any, visit func(id int64, data []byte) error) error
-}
-
-func eachIn(ctx context.Context, q Queryer, query string, keys []any, scan func(*sql.Rows) error) error {
-	return inParts(query, keys, nil, func(query string, args []any) error { return q.Each(ctx, scan, query, args...) })
+	return inParts(query, keys, func(query string, args []any) error { return t.Each(ctx, scan, query, args...) })
 }
 
 // ExecIn runs a statement whose text has one %s, where a list of the keys goes.
 func (t *Tx) ExecIn(ctx context.Context, query string, keys []any) error {
-	return inParts(query, keys, nil, func(query string, args []any) error {
+	return inParts(query, keys, func(query string, args []any) error {
 		_, err := t.Exec(ctx, query, args...)
 		return err
 	})
 }
 
-// inParts calls run for lists of few lengths, after arguments that are the same for each. A repetition at the end of a list finds nothing twice.
-func inParts(query string, keys, first []any, run func(query string, args []any) error) error {
+// inParts calls run for lists of few lengths. A repetition at the end of a list finds nothing twice.
+func inParts(query string, keys []any, run func(query string, args []any) error) error {
 	for len(keys) > 0 {
 		size := chunks[0]
 		for _, n := range chunks {
@@ -178,8 +158,7 @@ func inParts(query string, keys, first []any, run func(query string, args []any)
 			}
 		}
 		n := min(size, len(keys))
-		args := append(make([]any, 0, len(first)+size), first...)
-		args = append(args, keys[:n]...)
+		args := append(make([]any, 0, size), keys[:n]...)
 		for range size - n {
 			args = append(args, keys[0])
 		}

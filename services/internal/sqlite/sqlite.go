@@ -38,9 +38,6 @@ type Options struct {
 	Migrations []string
 	// CacheKiB bounds the page cache of the writing connection, in KiB; 0: 16 MiB.
 	CacheKiB int
-	// Map lets the writing connection read the file where the system has it in memory (https://www.sqlite.org/mmap.html), without a call of
-	// the system and a copy for each page: for databases whose transactions read many pages, here and there.
-	Map bool
 }
 
 // Open opens or creates a database file and brings its schema up to date. It refuses a file whose schema is newer than this program.
@@ -56,11 +53,7 @@ func Open(ctx context.Context, path string, opts Options) (*DB, error) {
 	if cache == 0 {
 		cache = 16 << 10
 	}
-	writing := dsn(path, cache)
-	if opts.Map {
-		writing += fmt.Sprintf("&_pragma=mmap_size(%d)", mapBytes)
-	}
-	write, err := connect(writing)
+	write, err := sql.Open("sqlite", dsn(path, cache))
 	if err != nil {
 		return nil, fmt.Errorf("open database %s: %w", path, err)
 	}
@@ -69,13 +62,13 @@ func Open(ctx context.Context, path string, opts Options) (*DB, error) {
 	if err := db.migrate(ctx, opts.Migrations); err != nil {
 		return nil, errors.Join(fmt.Errorf("migrate database %s: %w", path, err), write.Close())
 	}
-	db.Read, err = connect(dsn(path, 1<<10))
+	db.Read, err = sql.Open("sqlite", dsn(path, 1<<10))
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open database %s for reading: %w", path, err), write.Close())
 	}
 	db.Read.SetMaxOpenConns(max(4, runtime.GOMAXPROCS(0)))
 	db.committed = Committed{db: db.Read, ready: map[string]*sql.Stmt{}}
-	db.checkpoint, err = startCheckpointer(db, opts.Map)
+	db.checkpoint, err = startCheckpointer(db)
 	if err != nil {
 		return nil, errors.Join(err, db.Read.Close(), write.Close())
 	}
@@ -85,9 +78,6 @@ func Open(ctx context.Context, path string, opts Options) (*DB, error) {
 // walBytes is how large the write-ahead log grows at most before a commit itself has to write its pages to the file: the
 // checkpointer does so beside the commits, as a rule long before.
 const walBytes = 64 << 20
-
-// mapBytes is how much of a file is mapped at most: SQLite's own bound (SQLITE_MAX_MMAP_SIZE). What lies behind it is read as ever.
-const mapBytes = 0x7fff0000
 
 // pageBytes is SQLite's own default.
 const pageBytes = 4096

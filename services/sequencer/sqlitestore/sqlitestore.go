@@ -68,7 +68,8 @@ CREATE TABLE timers (
 ) WITHOUT ROWID;
 CREATE INDEX timers_due ON timers (partition, due) WHERE due > 0;
 CREATE INDEX timers_held ON timers (due) WHERE held > 0;
-INSERT INTO timers SELECT key, partition, due, held FROM documents WHERE due > 0 OR held > 0;`, sqlite.StageMarkSchema, sqlite.AgreementSchema}
+INSERT INTO timers SELECT key, partition, due, held FROM documents WHERE due > 0 OR held > 0;`, sqlite.StageMarkSchema, sqlite.AgreementSchema,
+	lsm.RunFilesSchema("states")}
 
 // The states of documents are a log-structured merge-tree, states, because documents change in any order. Few of them have a
 // timer or events that wait: those are in timers as well, so that what is due is found in its order.
@@ -125,7 +126,7 @@ type Store struct {
 
 // Open opens or creates the database file.
 func Open(ctx context.Context, path string) (*Store, error) {
-	db, err := sqlite.Open(ctx, path, sqlite.Options{Migrations: migrations, Map: true})
+	db, err := sqlite.Open(ctx, path, sqlite.Options{Migrations: migrations})
 	if err != nil {
 		return nil, err
 	}

@@ -1,8 +1,11 @@
 package lsm
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
+	"slices"
+	"strings"
 )
 
 // Entry is one row. In tables and runs there is one per key; a Deleted one hides what older runs hold of its key.
@@ -16,6 +19,46 @@ type Entry struct {
 
 // size is about how many bytes an entry takes in memory.
 func (e *Entry) size() int { return len(e.Key) + len(e.Value) + 96 }
+
+// sorted returns entries in the order of their keys. Most of it is decided by eight bytes of each key, after those that all have in common.
+func sorted(m map[string]Entry) []Entry {
+	least, most := "", ""
+	for k := range m {
+		if least == "" || k < least {
+			least = k
+		}
+		most = max(most, k)
+	}
+	if _, ok := m[""]; ok {
+		least = ""
+	}
+	common := 0
+	for common < len(least) && least[common] == most[common] {
+		common++
+	}
+	type ranked struct {
+		rank uint64
+		at   int
+	}
+	all, order := make([]Entry, 0, len(m)), make([]ranked, 0, len(m))
+	for k, e := range m {
+		var eight [8]byte
+		copy(eight[:], k[common:])
+		order = append(order, ranked{binary.BigEndian.Uint64(eight[:]), len(all)})
+		all = append(all, e)
+	}
+	slices.SortFunc(order, func(a, b ranked) int {
+		if a.rank != b.rank {
+			return cmp.Compare(a.rank, b.rank)
+		}
+		return strings.Compare(all[a.at].Key, all[b.at].Key)
+	})
+	out := make([]Entry, len(all))
+	for i, o := range order {
+		out[i] = all[o.at]
+	}
+	return out
+}
 
 var errCorrupt = errors.New("an entry is cut off")
 

@@ -3,10 +3,11 @@
 // more there are.
 //
 // A row is written three times or so instead, each time next to others: into a log, a batch per row of it, as the transaction
-// commits; with some ten thousand others, in the order of their keys, into a run; and into larger runs, as runs are merged. Each
-// run has a Bloom filter and the first key of each of its pages in memory, so that a key that is not there costs no read, and one that
-// is there costs one. Everything happens in the transactions of whoever writes, a step at a time in proportion to what it writes:
-// there is no work in the background, and a rollback takes all of it back.
+// commits; with some ten thousand others, in the order of their keys, into a run; and into larger runs, as runs are merged. A run
+// is a file of its own beside the database, which is written once, brought to the disk before the transaction commits that makes it a part of the table, and
+// mapped into memory from then on: a key costs a line of its index, and an entry that is there is where the index says. Everything happens in the
+// transactions of whoever writes, a step at a time in proportion to what it writes: there is no work in the background, and a rollback takes
+// all of it back. A file that nothing in the database names is garbage of a process that died.
 //
 // Several processes may use a table: each transaction looks whether another process has committed to it since.
 package lsm
@@ -15,6 +16,8 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -53,6 +56,12 @@ CREATE TABLE NAME_pages (
 );`, "NAME", name)
 }
 
+// RunFilesSchema changes a table whose runs are in the database into one whose runs are files, or will be once it is opened: the migration after
+// Schema.
+func RunFilesSchema(name string) string {
+	return strings.ReplaceAll(`ALTER TABLE NAME_runs ADD COLUMN token INTEGER NOT NULL DEFAULT 0;`, "NAME", name)
+}
+
 // Options tune a table.
 type Options struct {
 	// Memory is how many bytes of rows are kept in memory (and in the log) before they become a run; 0: 4 MiB.
@@ -64,6 +73,7 @@ type Options struct {
 // Table is one table. Safe for concurrent use.
 type Table struct {
 	db   *sqlite.DB
+	name string
 	opts Options
 	sql  statements
 	work counters
@@ -82,11 +92,13 @@ type Table struct {
 	stale bool
 
 	// Only transactions touch the rest: the merges that are under way here, by the level of what they merge; the runs that other
-	// processes build, or died over, by their level; runs that were built in vain; and runs whose pages are to be deleted.
+	// processes build, or died over, by their level; runs that were built in vain; runs that are dead for good, whose files are to be
+	// removed; and the files of transactions of which only the database knows whether they committed.
 	jobs     map[int]*job
-	building map[int][]int64
-	vain     []int64
-	garbage  []int64
+	building map[int][]runName
+	vain     []runName
+	garbage  []runName
+	unsure   []string
 
 	// committing is what a transaction of this process makes of last and version.
 	committing atomic.Pointer[[2]int64]
@@ -101,48 +113,39 @@ const (
 
 // statements are the texts for a table.
 type statements struct {
-	state, setState, log, addLog, dropLog, runs, index, addRun, setFilter, endRun, killRun, dropRun, addPage, pages, pagesIn, dropPages string
+	state, setState, log, addLog, dropLog, runs, addRun, endRun, killRun, dropRun string
 }
 
 func statementsOf(name string) statements {
 	of := func(s string) string { return strings.ReplaceAll(s, "NAME", name) }
 	return statements{
-		state:     of(`SELECT last, version, next FROM NAME_state`),
-		setState:  of(`UPDATE NAME_state SET last = ?, version = ?, next = ?`),
-		log:       of(`SELECT seq, entries FROM NAME_log WHERE seq > ? ORDER BY seq`),
-		addLog:    of(`INSERT INTO NAME_log (seq, entries) VALUES (?, ?)`),
-		dropLog:   of(`DELETE FROM NAME_log WHERE seq <= ?`),
-		runs:      of(`SELECT id, state, level, upto, entries, expires FROM NAME_runs ORDER BY upto DESC`),
-		index:     of(`SELECT fences, filter FROM NAME_runs WHERE id = ?`),
-		addRun:    of(`INSERT INTO NAME_runs (id, state, level, upto, entries, expires) VALUES (?, 2, ?, ?, 0, 0)`),
-		setFilter: of(`UPDATE NAME_runs SET filter = ? WHERE id = ?`),
-		endRun:    of(`UPDATE NAME_runs SET state = 1, entries = ?, expires = ?, fences = ?, filter = ? WHERE id = ?`),
-		killRun:   of(`UPDATE NAME_runs SET state = 0, fences = NULL, filter = NULL WHERE id = ?`),
-		dropRun:   of(`DELETE FROM NAME_runs WHERE id = ?`),
-		addPage:   of(`INSERT INTO NAME_pages (id, data)`),
-		pages:     of(`SELECT id, data FROM NAME_pages WHERE id BETWEEN ? AND ? ORDER BY id`),
-		pagesIn:   of(`SELECT count(visit(?, id, data)) FROM NAME_pages WHERE id IN %s`),
-		dropPages: of(`DELETE FROM NAME_pages WHERE id IN (SELECT id FROM NAME_pages WHERE id BETWEEN ? AND ? LIMIT ?)`),
+		state:    of(`SELECT last, version, next FROM NAME_state`),
+		setState: of(`UPDATE NAME_state SET last = ?, version = ?, next = ?`),
+		log:      of(`SELECT seq, entries FROM NAME_log WHERE seq > ? ORDER BY seq`),
+		addLog:   of(`INSERT INTO NAME_log (seq, entries) VALUES (?, ?)`),
+		dropLog:  of(`DELETE FROM NAME_log WHERE seq <= ?`),
+		runs:     of(`SELECT id, token, state, level, upto, entries, expires FROM NAME_runs ORDER BY upto DESC`),
+		addRun:   of(`INSERT INTO NAME_runs (id, token, state, level, upto, entries, expires) VALUES (?, ?, 2, ?, ?, 0, 0)`),
+		endRun:   of(`UPDATE NAME_runs SET state = 1, entries = ?, expires = ? WHERE id = ?`),
+		killRun:  of(`UPDATE NAME_runs SET state = 0 WHERE id = ?`),
+		dropRun:  of(`DELETE FROM NAME_runs WHERE id = ?`),
 	}
 }
 
+// runName is what a run and its file are called by: a number, which a rollback gives back, and a token, which nothing else has.
+type runName struct{ id, token int64 }
+
 // run is a sorted, immutable piece of a table.
 type run struct {
-	id    int64
+	runName
 	level int
 	// upto is the newest row of the log that it holds: what is in it is older than what a run with a higher one holds.
 	upto    int64
 	entries int64
 	// expires is when all of its entries may be dropped; 0: one of them never.
 	expires int64
-	fences  fences
-	filter  filter
+	*file
 }
-
-// pageBits is how many of a page's number say which page of its run it is.
-const pageBits = 24
-
-func (r *run) page(n int) int64 { return r.id<<pageBits | int64(n) }
 
 // Open reads what is kept in memory about a table that Schema created.
 func Open(ctx context.Context, db *sqlite.DB, name string, opts Options) (*Table, error) {
@@ -152,11 +155,51 @@ func Open(ctx context.Context, db *sqlite.DB, name string, opts Options) (*Table
 	if opts.Fanout == 0 {
 		opts.Fanout = 8
 	}
-	t := &Table{db: db, opts: opts, sql: statementsOf(name), stale: true, jobs: map[int]*job{}, building: map[int][]int64{}}
+	t := &Table{db: db, name: name, opts: opts, sql: statementsOf(name), stale: true, jobs: map[int]*job{}, building: map[int][]runName{}}
+	if err := os.MkdirAll(db.Files(), 0o700); err != nil {
+		return nil, fmt.Errorf("create the folder for the runs of table %s: %w", name, err)
+	}
+	if err := t.move(ctx); err != nil {
+		return nil, fmt.Errorf("move the runs of table %s into files: %w", name, err)
+	}
+	if err := t.db.InRows(ctx, t.sweep); err != nil {
+		return nil, fmt.Errorf("look for files of table %s that nothing needs: %w", name, err)
+	}
 	if err := t.catchUp(ctx); err != nil {
 		return nil, fmt.Errorf("open table %s: %w", name, err)
 	}
 	return t, nil
+}
+
+// path is where the file of a run is.
+func (t *Table) path(r runName) string {
+	return filepath.Join(t.db.Files(), fileName(t.name, r.id, r.token))
+}
+
+// sweep removes the files that nothing in the database names. No transaction of another process is under way meanwhile.
+func (t *Table) sweep(ctx context.Context, tx *sqlite.Tx) error {
+	known := map[string]bool{}
+	err := tx.EachOnce(ctx, func(rows *sql.Rows) error {
+		var r runName
+		err := rows.Scan(&r.id, &r.token)
+		known[fileName(t.name, r.id, r.token)] = true
+		return err
+	}, strings.ReplaceAll(`SELECT id, token FROM NAME_runs`, "NAME", t.name))
+	if err != nil {
+		return err
+	}
+	files, err := os.ReadDir(t.db.Files())
+	if err != nil {
+		return err
+	}
+	var needless []string
+	for _, f := range files {
+		if name := f.Name(); strings.HasPrefix(name, t.name+"-") && !known[name] {
+			needless = append(needless, filepath.Join(t.db.Files(), name))
+		}
+	}
+	_, err = t.db.RemoveFiles(needless...) // if a backup copies them now, the next start removes them
+	return err
 }
 
 // catchUp makes memory what the database holds.
@@ -230,7 +273,9 @@ func (t *Table) refresh(ctx context.Context, tx *sqlite.Tx) (next int64, err err
 	if stale || !same {
 		t.mem, t.memSize, t.logSize, t.runs = map[string]Entry{}, 0, 0, runs
 	}
-	t.add(added)
+	for _, e := range added {
+		t.add(e)
+	}
 	t.logSize += logged
 	t.last, t.version, t.stale = last, version, false
 	return next, nil
@@ -244,21 +289,22 @@ func (t *Table) load(ctx context.Context, tx *sqlite.Tx, lost bool) ([]*run, err
 		known[r.id] = r
 	}
 	var runs []*run
-	states := map[int64]int{}
-	t.garbage, t.building = nil, map[int][]int64{}
+	states, paths := map[runName]int{}, map[string]bool{}
+	t.garbage, t.building = nil, map[int][]runName{}
 	err := tx.Each(ctx, func(rows *sql.Rows) error {
 		r := &run{}
 		var state int
-		if err := rows.Scan(&r.id, &state, &r.level, &r.upto, &r.entries, &r.expires); err != nil {
+		if err := rows.Scan(&r.id, &r.token, &state, &r.level, &r.upto, &r.entries, &r.expires); err != nil {
 			return err
 		}
-		switch states[r.id] = state; state {
+		paths[t.path(r.runName)] = true
+		switch states[r.runName] = state; state {
 		case live:
 			runs = append(runs, r)
 		case built:
-			t.building[r.level] = append(t.building[r.level], r.id)
+			t.building[r.level] = append(t.building[r.level], r.runName)
 		default:
-			t.garbage = append(t.garbage, r.id)
+			t.garbage = append(t.garbage, r.runName)
 		}
 		return nil
 	}, t.sql.runs)
@@ -268,75 +314,45 @@ func (t *Table) load(ctx context.Context, tx *sqlite.Tx, lost bool) ([]*run, err
 	for i, r := range runs {
 		if k := known[r.id]; k != nil {
 			runs[i] = k
-		} else if err := t.loadIndex(ctx, tx, r); err != nil {
-			return nil, fmt.Errorf("read the index of run %d: %w", r.id, err)
+		} else if r.file, err = openFile(t.path(r.runName), false); err != nil {
+			return nil, fmt.Errorf("read run %d: %w", r.id, err)
 		}
 	}
 	t.keepJobs(states, lost)
+	vain := slices.DeleteFunc(t.unsure, func(path string) bool { return paths[path] })
+	t.unsure = nil
+	if _, err := t.db.RemoveFiles(vain...); err != nil {
+		return nil, fmt.Errorf("remove what a rollback has left: %w", err)
+	}
 	return runs, nil
 }
 
 // keepJobs ends the merges that cannot go on.
-func (t *Table) keepJobs(states map[int64]int, lost bool) {
+func (t *Table) keepJobs(states map[runName]int, lost bool) {
 	for level, j := range t.jobs {
-		ours := states[j.out.run.id] == built
-		ended := lost || !ours || slices.ContainsFunc(j.inputs, func(r *run) bool { return states[r.id] != live })
+		ours := states[j.out.run.runName] == built
+		ended := lost || !ours || slices.ContainsFunc(j.inputs, func(r *run) bool { return states[r.runName] != live })
 		if ended {
+			j.out.close()
 			delete(t.jobs, level)
 		}
 		if ended && ours {
-			t.vain = append(t.vain, j.out.run.id)
+			t.vain = append(t.vain, j.out.run.runName)
 		}
 		if ours {
-			others := slices.DeleteFunc(t.building[level+1], func(id int64) bool { return id == j.out.run.id })
+			others := slices.DeleteFunc(t.building[level+1], func(r runName) bool { return r == j.out.run.runName })
 			t.building[level+1] = others
 		}
 	}
 }
 
-// loadIndex reads what a run keeps in memory.
-func (t *Table) loadIndex(ctx context.Context, tx *sqlite.Tx, r *run) error {
-	var first, filter []byte
-	err := tx.Each(ctx, func(rows *sql.Rows) error { return rows.Scan(&first, &filter) }, t.sql.index, r.id)
-	if err != nil {
-		return err
+// add puts an entry into memory; the caller holds mu.
+func (t *Table) add(e Entry) {
+	if old, ok := t.mem[e.Key]; ok {
+		t.memSize -= old.size()
 	}
-	if r.fences, err = decodeFences(first); err != nil {
-		return err
-	}
-	known := false
-	if r.filter, known, err = decodeFilter(filter); err != nil || known {
-		return err
-	}
-	if r.filter, err = t.filterOf(ctx, tx, r); err != nil {
-		return err
-	}
-	_, err = tx.Exec(ctx, t.sql.setFilter, r.filter.encode(), r.id)
-	return err
-}
-
-// filterOf makes a run's filter from its pages.
-func (t *Table) filterOf(ctx context.Context, tx *sqlite.Tx, r *run) (filter, error) {
-	f := newFilter(r.entries)
-	c := t.cursorAfter(r, "")
-	for {
-		if err := c.move(ctx, tx); err != nil || c.ended {
-			return f, err
-		}
-		f.add(hashOf(c.at.key))
-		c.ready = false
-	}
-}
-
-// add puts entries into memory; the caller holds mu.
-func (t *Table) add(entries []Entry) {
-	for _, e := range entries {
-		if old, ok := t.mem[e.Key]; ok {
-			t.memSize -= old.size()
-		}
-		t.mem[e.Key] = e
-		t.memSize += e.size()
-	}
+	t.mem[e.Key] = e
+	t.memSize += e.size()
 }
 
 // Len is about how many entries there are, the deleted and expired ones that are not dropped yet and replaced ones included.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -26,17 +27,26 @@ type process struct {
 	table *lsm.Table
 }
 
+func start(path string, opts lsm.Options) (*process, error) {
+	ctx := context.Background()
+	db, err := sqlite.Open(ctx, path, sqlite.Options{Migrations: []string{lsm.Schema("t"), lsm.RunFilesSchema("t")}})
+	if err != nil {
+		return nil, err
+	}
+	table, err := lsm.Open(ctx, db, "t", opts)
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return &process{db, table}, nil
+}
+
 func open(t testing.TB, path string, opts lsm.Options) *process {
 	t.Helper()
-	db, err := sqlite.Open(context.Background(), path, sqlite.Options{Migrations: []string{lsm.Schema("t")}, Map: true})
+	p, err := start(path, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
-	table, err := lsm.Open(context.Background(), db, "t", opts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &process{db, table}
+	return p
 }
 
 func (p *process) close(t testing.TB) {
@@ -44,6 +54,22 @@ func (p *process) close(t testing.TB) {
 	if err := p.db.Close(); err != nil {
 		t.Error(err)
 	}
+}
+
+// files are the files of runs.
+func (p *process) files(t testing.TB) (files []os.FileInfo) {
+	t.Helper()
+	all, err := os.ReadDir(p.db.Files())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range all {
+		info, err := f.Info()
+		if err == nil && strings.HasSuffix(f.Name(), ".run") {
+			files = append(files, info)
+		}
+	}
+	return files
 }
 
 func (p *process) tx(fn func(ctx context.Context, v *lsm.View) error) error {
@@ -200,6 +226,11 @@ func TestATableIsWhatWasPut(t *testing.T) {
 				check(rt, p.table, want, now)
 			}
 		}
+		for i, p := range processes {
+			p.close(t)
+			processes[i] = open(t, path, tiny)
+			processes[i].named(t)
+		}
 	})
 }
 
@@ -250,9 +281,9 @@ func TestReadersSeeWholeTransactions(t *testing.T) {
 func TestWhatExpiresAndIsDeletedLeavesTheFile(t *testing.T) {
 	p := open(t, filepath.Join(t.TempDir(), "t.db"), lsm.Options{Memory: 50_000, Fanout: 4})
 	defer p.close(t)
-	pages := func() (n int64) {
-		if err := p.db.Read.QueryRow(`SELECT count(*) FROM t_pages`).Scan(&n); err != nil {
-			t.Fatal(err)
+	bytes := func() (n int64) {
+		for _, f := range p.files(t) {
+			n += f.Size()
 		}
 		return n
 	}
@@ -266,11 +297,11 @@ func TestWhatExpiresAndIsDeletedLeavesTheFile(t *testing.T) {
 		}
 		p.put(t, now, entries...)
 		if round == 300 {
-			most = pages()
+			most = bytes()
 		}
 	}
-	if n := pages(); n > 2*most || most == 0 {
-		t.Errorf("%d pages, %d at half time", n, most)
+	if n := bytes(); n > 2*most || most == 0 {
+		t.Errorf("%d bytes of runs, %d at half time", n, most)
 	}
 	if n := p.table.Len(); n > 5*ttl {
 		t.Errorf("%d entries of which at most %d live", n, ttl)
@@ -348,36 +379,66 @@ func TestLargeEntriesAndOddKeys(t *testing.T) {
 	p.close(t)
 }
 
-func TestFiltersOfOlderVersionsAreMadeAnew(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "t.db")
-	p := open(t, path, tiny)
-	const keys = 2000
-	for from := 0; from < keys; from += 100 {
-		var entries []lsm.Entry
-		for i := from; i < from+100; i++ {
-			entries = append(entries, lsm.Entry{Key: key(i), Value: []byte("v")})
-		}
-		p.put(t, 1, entries...)
-	}
-	res, err := p.db.Write.ExecContext(t.Context(), "UPDATE t_runs SET filter = zeroblob(24) WHERE filter IS NOT NULL")
+// page is a run as older versions kept it: in pages of the database, whose numbers begin with the run's.
+func page(run int64, n int) int64 { return run<<24 | int64(n) }
+
+func TestRunsOfOlderVersionsBecomeFiles(t *testing.T) {
+	path, ctx := filepath.Join(t.TempDir(), "t.db"), t.Context()
+	db, err := sqlite.Open(ctx, path, sqlite.Options{Migrations: []string{lsm.Schema("t")}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	runs, err := res.RowsAffected()
-	if err != nil || runs == 0 {
-		t.Fatal(runs, err)
-	}
-	p.close(t)
-	p = open(t, path, tiny)
-	defer p.close(t)
-	for i := range keys {
-		found, err := p.table.Get(t.Context(), []string{key(i)})
-		if err != nil || len(found) != 1 {
-			t.Fatalf("key %d: %v %v", i, found, err)
+	exec := func(query string, args ...any) {
+		t.Helper()
+		if _, err := db.Write.ExecContext(ctx, query, args...); err != nil {
+			t.Fatal(err)
 		}
 	}
-	left := 0
-	if err := p.db.Write.QueryRowContext(t.Context(), "SELECT count(*) FROM t_runs WHERE filter = zeroblob(24)").Scan(&left); err != nil || left != 0 {
-		t.Fatalf("%d filters of an older version are left (%v)", left, err)
+	// Run 7 is older than run 9; 8 was being built when its process died, and of 6, which is dead, a page is left.
+	const keys, perPage = 3000, 11
+	for _, run := range []int64{7, 9} {
+		exec(`INSERT INTO t_runs (id, state, level, upto, entries, expires, fences, filter) VALUES (?, 1, 0, ?, ?, 0, x'00', x'00')`, run, run, keys)
+		for n := 0; n*perPage < keys; n++ {
+			var data []byte
+			for i := n * perPage; i < min(keys, (n+1)*perPage); i++ {
+				data = lsm.AppendEntry(data, &lsm.Entry{Key: fmt.Sprintf("key-%06d", i+int(run-7)*100), Value: fmt.Appendf(nil, "%d of run %d", i, run), Deleted: run == 9 && i == 0})
+			}
+			exec(`INSERT INTO t_pages (id, data) VALUES (?, ?)`, page(run, n), data)
+		}
+	}
+	exec(`INSERT INTO t_runs (id, state, level, upto, entries, expires) VALUES (8, 2, 1, 8, 0, 0), (6, 0, 0, 6, 0, 0)`)
+	exec(`INSERT INTO t_pages (id, data) VALUES (?, x'00'), (?, x'00')`, page(8, 0), page(6, 3))
+	exec(`INSERT INTO t_log (seq, entries) VALUES (10, ?)`, lsm.AppendEntry(nil, &lsm.Entry{Key: "key-000001", Value: []byte("of the log")}))
+	exec(`UPDATE t_state SET last = 10, next = 12`)
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	for range 2 { // the second start has nothing to move
+		p := open(t, path, tiny)
+		want := map[string]string{
+			"key-000000": "0 of run 7", "key-000001": "of the log", "key-000199": "199 of run 7", "key-000200": "", // deleted by run 9
+			"key-000201": "1 of run 9", "key-003199": "2999 of run 9", "key-003200": "",
+		}
+		found, err := p.table.Get(ctx, slices.Collect(maps.Keys(want)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for k, v := range want {
+			if e, ok := found[k]; ok != (v != "") || string(e.Value) != v {
+				t.Errorf("%s is %q, %v; want %q", k, e.Value, ok, v)
+			}
+		}
+		if all, err := p.table.Scan(ctx, "", "", 2*keys); err != nil || len(all) != keys+200-1 {
+			t.Errorf("a scan finds %d, %v", len(all), err)
+		}
+		if files := p.files(t); len(files) != 2 {
+			t.Errorf("%d files for two runs", len(files))
+		}
+		pages := 0
+		if err := p.db.Read.QueryRow(`SELECT count(*) FROM t_pages`).Scan(&pages); err != nil || pages != 0 {
+			t.Errorf("%d pages are left, %v", pages, err)
+		}
+		p.close(t)
 	}
 }

@@ -1,17 +1,16 @@
 package lsm
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
-
-	"github.com/hookmesh/hookmesh/services/internal/sqlite"
 )
 
 const (
-	// mergeShare is how many entries each merge moves for one that is written. While a merge of a level takes in Fanout runs,
-	// half as many of these can come: two are fast enough that the runs of a level do not pile up, as long as the process lives for a merge.
-	mergeShare = 2
+	// mergeShare is how many entries each merge moves for one that is written. One of Fanout runs is done when as much was written as makes another run or
+	// so: the fewer runs a level has meanwhile, the fewer have to be asked for a key, and a merge is lost with its process.
+	mergeShare = 8
 	// mergeLeast is how many it moves at least.
 	mergeLeast = 64
 )
@@ -19,7 +18,7 @@ const (
 // job merges the runs of a level into one of the next.
 type job struct {
 	inputs []*run
-	merge  merge
+	merge  *merge
 	out    *writer
 	// bottom: nothing is older than what is merged, so that what is deleted or expired needs no trace.
 	bottom bool
@@ -43,8 +42,8 @@ func (v *View) work(ctx context.Context, written int, now int64) error {
 	if err := v.expire(ctx, now); err != nil {
 		return fmt.Errorf("drop an expired run: %w", err)
 	}
-	if err := v.clean(ctx, written); err != nil {
-		return fmt.Errorf("delete the pages of a merged run: %w", err)
+	if err := v.clean(ctx); err != nil {
+		return fmt.Errorf("remove a run that was merged: %w", err)
 	}
 	return nil
 }
@@ -73,37 +72,47 @@ func (v *View) start(ctx context.Context) error {
 			continue // another process merges them; if it does not get on, it has died
 		}
 		v.worked = true
-		for _, id := range others {
-			if err := v.kill(ctx, id); err != nil {
+		for _, r := range others {
+			if err := v.kill(ctx, r); err != nil {
 				return err
 			}
 			v.version++ // if it lives, it is told
 		}
 		delete(v.t.building, level+1)
 		inputs := runs[len(runs)-v.t.opts.Fanout:] // the oldest
-		total := int64(0)
+		total, size := int64(0), 0
 		cursors := make([]cursor, len(inputs))
 		for i, r := range inputs {
-			total += r.entries
-			cursors[i] = v.t.cursorAfter(r, "")
+			total, size = total+r.entries, size+r.end
+			cursors[i] = cursor{run: r, next: headerBytes}
+		}
+		if size > mostBytes {
+			continue // as large as a run can be
+		}
+		m, err := newMerge(cursors)
+		if err != nil {
+			return err
 		}
 		out, err := v.begin(ctx, level+1, inputs[0].upto, total)
 		if err != nil {
 			return err
 		}
-		v.t.jobs[level] = &job{inputs: inputs, merge: merge{cursors}, out: out, bottom: inputs[len(inputs)-1] == v.runs[len(v.runs)-1]}
+		v.t.jobs[level] = &job{inputs: inputs, merge: m, out: out, bottom: inputs[len(inputs)-1] == v.runs[len(v.runs)-1]}
 	}
 	return nil
 }
 
 // step moves a number of entries.
 func (v *View) step(ctx context.Context, j *job, budget int, now int64) (done bool, err error) {
-	for range budget {
-		e, ok, err := j.merge.next(ctx, v.tx)
+	for ; budget > 0; budget-- {
+		e, ok, err := j.merge.take()
 		if err != nil {
 			return false, err
 		}
 		if !ok {
+			if all, err := j.out.step(budget); err != nil || !all {
+				return false, err
+			}
 			return true, v.finish(ctx, j)
 		}
 		if expired := e.expires != 0 && e.expires <= now; expired || e.deleted {
@@ -112,7 +121,7 @@ func (v *View) step(ctx context.Context, j *job, budget int, now int64) (done bo
 			}
 			e.value, e.deleted = nil, true
 		}
-		if err := j.out.add(ctx, v.tx, &e); err != nil {
+		if err := j.out.add(&e); err != nil {
 			return false, err
 		}
 		v.t.work.merged.Add(1)
@@ -129,7 +138,7 @@ func (v *View) finish(ctx context.Context, j *job) error {
 	v.runs = slices.Replace(v.runs, at, at+len(j.inputs), j.out.run)
 	v.version++
 	for _, r := range j.inputs {
-		if err := v.kill(ctx, r.id); err != nil {
+		if err := v.kill(ctx, r.runName); err != nil {
 			return err
 		}
 	}
@@ -137,16 +146,16 @@ func (v *View) finish(ctx context.Context, j *job) error {
 		return nil
 	}
 	v.runs = slices.Delete(v.runs, at, at+1)
-	return v.kill(ctx, j.out.run.id)
+	return v.kill(ctx, j.out.run.runName)
 }
 
-// kill makes a run garbage.
-func (v *View) kill(ctx context.Context, id int64) error {
-	if _, err := v.tx.Exec(ctx, v.t.sql.killRun, id); err != nil {
+// kill makes a run garbage once the transaction has committed.
+func (v *View) kill(ctx context.Context, r runName) error {
+	if _, err := v.tx.Exec(ctx, v.t.sql.killRun, r.id); err != nil {
 		return err
 	}
 	v.worked = true
-	v.t.garbage = append(v.t.garbage, id)
+	v.killed = append(v.killed, r)
 	return nil
 }
 
@@ -166,13 +175,13 @@ func (v *View) expire(ctx context.Context, now int64) error {
 	}
 	v.runs = v.runs[:len(v.runs)-1]
 	v.version++
-	return v.kill(ctx, oldest.id)
+	return v.kill(ctx, oldest.runName)
 }
 
-// clean deletes some pages of what is garbage.
-func (v *View) clean(ctx context.Context, written int) error {
-	for _, id := range v.t.vain {
-		if err := v.kill(ctx, id); err != nil {
+// clean removes the file of a run that is garbage, and what the database knows of it.
+func (v *View) clean(ctx context.Context) error {
+	for _, r := range v.t.vain {
+		if err := v.kill(ctx, r); err != nil {
 			return err
 		}
 	}
@@ -181,23 +190,119 @@ func (v *View) clean(ctx context.Context, written int) error {
 		return nil
 	}
 	v.worked = true
-	id := v.t.garbage[0]
-	limit := written/8 + 16
-	gone, err := deletePages(ctx, v.tx, v.t.sql, id, limit)
-	if err != nil || gone == limit {
+	r := v.t.garbage[0]
+	removed, err := v.t.db.RemoveFiles(v.t.path(r))
+	if err != nil || !removed {
 		return err
 	}
 	v.t.garbage = v.t.garbage[1:]
-	_, err = v.tx.Exec(ctx, v.t.sql.dropRun, id)
+	_, err = v.tx.Exec(ctx, v.t.sql.dropRun, r.id)
 	return err
 }
 
-func deletePages(ctx context.Context, tx *sqlite.Tx, s statements, id int64, limit int) (int, error) {
-	r := run{id: id}
-	res, err := tx.Exec(ctx, s.dropPages, r.page(0), r.page(1<<pageBits-1), limit)
-	if err != nil {
-		return 0, err
+// cursor walks along a run, through what lies above a key.
+type cursor struct {
+	run   *run
+	next  int // where the entry after at begins
+	at    raw
+	after string
+}
+
+// move makes at the next entry; false: there is none.
+func (c *cursor) move() (bool, error) {
+	for c.next < c.run.end {
+		var err error
+		if c.at, c.next, err = c.run.entry(c.next); err != nil {
+			return false, fmt.Errorf("read run %d: %w", c.run.id, err)
+		}
+		if c.after == "" {
+			return true, nil
+		}
+		if string(c.at.key) > c.after {
+			c.after = ""
+			return true, nil
+		}
 	}
-	n, err := res.RowsAffected()
-	return int(n), err
+	return false, nil
+}
+
+// merge walks along several runs in the order of their keys. The cursors are in the order of age, the youngest first: of
+// entries with one key only the first one's counts.
+type merge struct {
+	cursors []cursor
+	// heap are the cursors that are not at their end: none is before the one at half its place.
+	heap []int
+}
+
+func newMerge(cursors []cursor) (*merge, error) {
+	m := &merge{cursors: cursors}
+	for i := range cursors {
+		ok, err := cursors[i].move()
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			m.heap = append(m.heap, i)
+		}
+	}
+	for i := len(m.heap)/2 - 1; i >= 0; i-- {
+		m.sink(i)
+	}
+	return m, nil
+}
+
+// before is the order of entries: by key, the younger one first.
+func (m *merge) before(a, b int) bool {
+	c := bytes.Compare(m.cursors[a].at.key, m.cursors[b].at.key)
+	return c < 0 || c == 0 && a < b
+}
+
+// sink brings the cursor at a place of the heap to where it belongs.
+func (m *merge) sink(i int) {
+	for {
+		least := i
+		for child := 2*i + 1; child <= 2*i+2 && child < len(m.heap); child++ {
+			if m.before(m.heap[child], m.heap[least]) {
+				least = child
+			}
+		}
+		if least == i {
+			return
+		}
+		m.heap[i], m.heap[least] = m.heap[least], m.heap[i]
+		i = least
+	}
+}
+
+// pass moves the cursor that is first.
+func (m *merge) pass() error {
+	ok, err := m.cursors[m.heap[0]].move()
+	if err != nil {
+		return err
+	}
+	if !ok {
+		last := len(m.heap) - 1
+		m.heap[0], m.heap = m.heap[last], m.heap[:last]
+	}
+	if len(m.heap) > 0 {
+		m.sink(0)
+	}
+	return nil
+}
+
+// take returns the next entry; its parts are those of a run.
+func (m *merge) take() (e raw, ok bool, err error) {
+	if len(m.heap) == 0 {
+		return e, false, nil
+	}
+	e = m.cursors[m.heap[0]].at
+	if err := m.pass(); err != nil {
+		return e, false, err
+	}
+	for len(m.heap) > 0 && bytes.Equal(m.cursors[m.heap[0]].at.key, e.key) { // older ones of the same key
+		if err := m.pass(); err != nil {
+			return e, false, err
+		}
+	}
+	return e, true, nil
 }

@@ -3,17 +3,10 @@ package lsm
 import (
 	"context"
 	"fmt"
-	"maps"
+	"math"
 	"slices"
 
 	"github.com/hookmesh/hookmesh/services/internal/sqlite"
-)
-
-const (
-	// pageBytes is how much of a page's entries lets two pages fit into one page of the database, together with its own bookkeeping
-	// (https://www.sqlite.org/fileformat2.html#b_tree_pages). Whoever looks for a row copies all of a page and walks through half of it, so
-	// smaller ones are read faster; but the key at the beginning of each is in memory. Older versions filled a page of the database with one.
-	pageBytes = 2020
 )
 
 // View is a table within a transaction: it sees its own writes. Not for several goroutines.
@@ -29,6 +22,9 @@ type View struct {
 	logged int
 	// worked says that merges went on, whose state in memory a rollback makes wrong.
 	worked bool
+	// killed are the runs that a commit makes garbage, made the files that a rollback does.
+	killed []runName
+	made   []string
 }
 
 // View begins to use a table in a transaction, once in each.
@@ -50,24 +46,29 @@ func (v *View) over(committed bool) {
 	if !committed {
 		// Whether a commit that failed has happened all the same, only the database knows.
 		v.t.stale = v.t.stale || v.worked || len(v.own) > 0
+		v.t.unsure = append(v.t.unsure, v.made...)
 		return
 	}
+	v.t.garbage = append(v.t.garbage, v.killed...)
 	if v.flushed {
-		v.t.mem, v.t.memSize, v.t.logSize = map[string]Entry{}, 0, 0
+		clear(v.t.mem) // what it has grown to, it will need again
+		v.t.memSize, v.t.logSize = 0, 0
 	}
 	v.t.logSize += v.logged
-	v.t.add(slices.Collect(maps.Values(v.own)))
+	for _, e := range v.own {
+		v.t.add(e)
+	}
 	v.t.runs, v.t.last, v.t.version = v.runs, v.last, v.version
 }
 
 // Get returns what is under keys. What is not there, or deleted, is not in the map.
-func (v *View) Get(ctx context.Context, keys []string) (map[string]Entry, error) {
+func (v *View) Get(_ context.Context, keys []string) (map[string]Entry, error) {
 	found := make(map[string]Entry, len(keys))
 	rest := lookIn(v.own, keys, found, nil)
 	if !v.flushed {
 		rest = lookIn(v.t.mem, rest, found, nil)
 	}
-	if err := v.t.lookUp(ctx, v.tx, v.runs, rest, found); err != nil {
+	if err := v.t.lookUp(v.runs, rest, found); err != nil {
 		return nil, err
 	}
 	for k, e := range found {
@@ -80,12 +81,12 @@ func (v *View) Get(ctx context.Context, keys []string) (map[string]Entry, error)
 
 // Scan returns at most limit entries whose keys lie above after and below before, in the order of their bytes. before "": to
 // the end.
-func (v *View) Scan(ctx context.Context, after, before string, limit int) ([]Entry, error) {
+func (v *View) Scan(_ context.Context, after, before string, limit int) ([]Entry, error) {
 	young := map[string]Entry{}
 	if !v.flushed {
 		between(v.t.mem, after, before, young)
 	}
-	return v.t.scan(ctx, v.tx, v.runs, between(v.own, after, before, young), after, before, limit)
+	return scan(v.runs, between(v.own, after, before, young), after, before, limit)
 }
 
 // Put writes entries, each key once; each replaces what was under its key. now, in microseconds, decides what is expired.
@@ -134,11 +135,17 @@ func (v *View) flush(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, k := range slices.Sorted(maps.Keys(v.t.mem)) {
-		e := v.t.mem[k]
-		if err := w.add(ctx, v.tx, &raw{key: []byte(e.Key), value: e.Value, expires: e.Expires, deleted: e.Deleted}); err != nil {
+	var key []byte
+	for _, e := range sorted(v.t.mem) {
+		key = append(key[:0], e.Key...)
+		if err := w.add(&raw{key: key, value: e.Value, expires: e.Expires, deleted: e.Deleted}); err != nil {
+			w.close()
 			return err
 		}
+	}
+	if _, err := w.step(math.MaxInt); err != nil {
+		w.close()
+		return err
 	}
 	if err := w.end(ctx, v.tx); err != nil {
 		return err
@@ -150,84 +157,4 @@ func (v *View) flush(ctx context.Context) error {
 	v.runs, v.flushed = slices.Insert(v.runs, 0, w.run), true
 	v.version++
 	return nil
-}
-
-// begin starts a new run.
-func (v *View) begin(ctx context.Context, level int, upto, entries int64) (*writer, error) {
-	r := &run{id: v.next, level: level, upto: upto, filter: newFilter(entries)}
-	v.next++
-	if _, err := v.tx.Exec(ctx, v.t.sql.addRun, r.id, r.level, r.upto); err != nil {
-		return nil, err
-	}
-	return &writer{t: v.t, run: r}, nil
-}
-
-// writer writes a run.
-type writer struct {
-	t      *Table
-	run    *run
-	first  []byte // key of the page that is being filled
-	page   []byte
-	full   []any // pages to insert: number, data
-	always bool  // one of the entries never expires
-}
-
-func (w *writer) add(ctx context.Context, tx *sqlite.Tx, e *raw) error {
-	from := len(w.page)
-	if from == 0 {
-		w.first = append(w.first[:0], e.key...)
-	}
-	w.page = appendParts(w.page, e.key, e.value, e.expires, e.deleted)
-	if len(w.page) > pageBytes && from > 0 {
-		rest := slices.Clone(w.page[from:])
-		w.page = w.page[:from]
-		if err := w.turn(ctx, tx); err != nil {
-			return err
-		}
-		w.page, w.first = append(w.page, rest...), append(w.first[:0], e.key...)
-	}
-	w.run.filter.add(hashOf(e.key))
-	w.run.entries++
-	w.run.expires = max(w.run.expires, e.expires)
-	w.always = w.always || (e.expires == 0 && !e.deleted)
-	return nil
-}
-
-// turn begins the next page.
-func (w *writer) turn(ctx context.Context, tx *sqlite.Tx) error {
-	w.full = append(w.full, w.run.page(w.run.fences.count), slices.Clone(w.page))
-	w.run.fences.add(w.first)
-	w.page = w.page[:0]
-	if len(w.full) < 2*256 {
-		return nil
-	}
-	return w.save(ctx, tx)
-}
-
-// save inserts the pages that are full.
-func (w *writer) save(ctx context.Context, tx *sqlite.Tx) error {
-	if err := tx.InsertRows(ctx, w.t.sql.addPage, 2, w.full, ""); err != nil {
-		return fmt.Errorf("write pages: %w", err)
-	}
-	w.t.work.written.Add(int64(len(w.full) / 2))
-	clear(w.full)
-	w.full = w.full[:0]
-	return nil
-}
-
-// end makes the run a part of its table.
-func (w *writer) end(ctx context.Context, tx *sqlite.Tx) error {
-	if len(w.page) > 0 {
-		if err := w.turn(ctx, tx); err != nil {
-			return err
-		}
-	}
-	if err := w.save(ctx, tx); err != nil {
-		return err
-	}
-	if w.always {
-		w.run.expires = 0
-	}
-	_, err := tx.Exec(ctx, w.t.sql.endRun, w.run.entries, w.run.expires, w.run.fences.encode(), w.run.filter.encode(), w.run.id)
-	return err
 }

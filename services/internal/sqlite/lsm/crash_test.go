@@ -1,0 +1,248 @@
+package lsm_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hookmesh/hookmesh/services/internal/sqlite"
+	"github.com/hookmesh/hookmesh/services/internal/sqlite/lsm"
+)
+
+// crashDir names the folder in which a process writes until it is killed.
+const crashDir = "HOOKMESH_LSM_CRASH_DIR"
+
+// A round replaces all keys of a group at once and adds one of its own; so whatever is committed has each group of one round.
+const (
+	groups    = 20
+	groupKeys = 10
+)
+
+func groupKey(group, i int) string { return fmt.Sprintf("group-%02d/%d", group, i) }
+
+func (p *process) round(n int) error {
+	return p.tx(func(ctx context.Context, v *lsm.View) error {
+		entries := []lsm.Entry{{Key: fmt.Sprintf("round-%06d", n), Value: make([]byte, 60)}}
+		for i := range groupKeys {
+			entries = append(entries, lsm.Entry{Key: groupKey(n%groups, i), Value: strconv.AppendInt(nil, int64(n), 10)})
+		}
+		return v.Put(ctx, entries, 0)
+	})
+}
+
+// holds says what is wrong with a table in which some rounds are committed, and maybe one more.
+func (p *process) holds(t *testing.T, rounds int) (last int) {
+	t.Helper()
+	all, err := p.table.Scan(t.Context(), "round-", "round.", 1_000_000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if last = len(all); last != rounds && last != rounds+1 {
+		t.Fatalf("%d rounds of %d", last, rounds)
+	}
+	for g := range groups {
+		keys := make([]string, groupKeys)
+		for i := range keys {
+			keys[i] = groupKey(g, i)
+		}
+		found, err := p.table.Get(t.Context(), keys)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := (last-1)/groups*groups + g
+		if want >= last {
+			want -= groups
+		}
+		for _, k := range keys {
+			if e, ok := found[k]; ok != (want >= 0) || (ok && string(e.Value) != strconv.Itoa(want)) {
+				t.Fatalf("%s is of round %s after %d rounds", k, e.Value, last)
+			}
+		}
+	}
+	return last
+}
+
+// TestMain is also the process that TestAKilledProcessLosesNothing kills.
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(crashDir); dir != "" {
+		fmt.Println(writeUntilKilled(dir))
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
+// writeUntilKilled goes on where the table ends, and tells each round that is committed.
+func writeUntilKilled(dir string) error {
+	p, err := start(filepath.Join(dir, "t.db"), tiny)
+	if err != nil {
+		return err
+	}
+	all, err := p.table.Scan(context.Background(), "round-", "round.", 1_000_000)
+	if err != nil {
+		return err
+	}
+	for n := len(all); ; n++ {
+		if err := p.round(n); err != nil {
+			return err
+		}
+		fmt.Printf("round %d\n", n)
+	}
+}
+
+func TestAKilledProcessLosesNothing(t *testing.T) {
+	dir := t.TempDir()
+	rounds := 0
+	for range 12 {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		cmd := exec.CommandContext(ctx, os.Args[0]) //nolint:gosec // this test
+		cmd.Env = append(os.Environ(), crashDir+"="+dir)
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		most, seen := 20+rand.IntN(150), 0
+		for lines := bufio.NewScanner(out); lines.Scan(); {
+			var n int
+			if _, err := fmt.Sscanf(lines.Text(), "round %d", &n); err != nil {
+				t.Fatalf("the process says %q", lines.Text())
+			}
+			rounds = n + 1
+			if seen++; seen == most {
+				_ = cmd.Process.Kill() // it goes on meanwhile, so that it dies anywhere
+			}
+		}
+		_ = cmd.Wait()
+		cancel()
+		if seen < most {
+			t.Fatalf("the process ended by itself after %d rounds", seen)
+		}
+		p := open(t, filepath.Join(dir, "t.db"), tiny)
+		rounds = p.holds(t, rounds)
+		p.named(t)
+		p.close(t)
+	}
+}
+
+// named checks that each file is one that the database names, and that none is missing, as it is after a start.
+func (p *process) named(t testing.TB) {
+	t.Helper()
+	rows, err := p.db.Read.Query(`SELECT id, token FROM t_runs`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = rows.Close() }()
+	names := map[string]bool{}
+	for rows.Next() {
+		var id, token int64
+		if err := rows.Scan(&id, &token); err != nil {
+			t.Fatal(err)
+		}
+		names[fmt.Sprintf("t-%d-%016x.run", id, uint64(token))] = true
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range p.files(t) {
+		if !names[f.Name()] {
+			t.Errorf("%s is there for nothing", f.Name())
+		}
+	}
+}
+
+// A process that dies while it writes a run leaves a file that the database does not name. What is another table's is not touched.
+func TestAFileThatNothingNamesIsRemoved(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "t.db")
+	p := open(t, path, tiny)
+	p.fill(t, 0, 500, 50)
+	runs := len(p.files(t))
+	p.close(t)
+	for _, name := range []string{"t-99-0123456789abcdef.run", "t-99-0123456789abcdef.run.spots", "other-1-0123456789abcdef.run"} {
+		if err := os.WriteFile(filepath.Join(p.db.Files(), name), []byte("begun"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p = open(t, path, tiny)
+	defer p.close(t)
+	if n := len(p.files(t)); n != runs+1 {
+		t.Errorf("%d files of runs; %d are the table's, and one is another's", n, runs)
+	}
+	if _, err := os.Stat(filepath.Join(p.db.Files(), "t-99-0123456789abcdef.run.spots")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a file of spots is left: %v", err)
+	}
+}
+
+// A backup is one moment of the table, while it is written, and its files are there.
+func TestABackupIsOneMoment(t *testing.T) {
+	dir := t.TempDir()
+	p := open(t, filepath.Join(dir, "t.db"), tiny)
+	defer p.close(t)
+	for n := range 60 {
+		if err := p.round(n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stop, written := make(chan struct{}), make(chan int)
+	go func() {
+		n := 60
+		defer func() { written <- n }()
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if err := p.round(n); err != nil {
+				t.Error(err)
+				return
+			}
+			n++
+		}
+	}()
+	for i := range 5 {
+		to := filepath.Join(dir, "backup", strconv.Itoa(i), "t.db")
+		if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := sqlite.Backup(t.Context(), filepath.Join(dir, "t.db"), to); err != nil {
+			t.Fatal(err)
+		}
+		copied := open(t, to, tiny)
+		all, err := copied.table.Scan(t.Context(), "round-", "round.", 1_000_000)
+		if err != nil || len(all) < 60 {
+			t.Fatalf("%d rounds, %v", len(all), err)
+		}
+		copied.holds(t, len(all))
+		copied.named(t)
+		copied.close(t)
+	}
+	close(stop)
+	p.holds(t, <-written)
+}
+
+// A database without its files is refused, with what to do.
+func TestARunThatIsMissingIsTold(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "t.db")
+	p := open(t, path, tiny)
+	p.fill(t, 0, 500, 50)
+	p.close(t)
+	if err := os.RemoveAll(p.db.Files()); err != nil {
+		t.Fatal(err)
+	}
+	_, err := start(path, tiny)
+	if !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "same backup") {
+		t.Errorf("a table without its runs: %v", err)
+	}
+}
