@@ -66,7 +66,11 @@ func TestACallThatIsOverSaysSoAlsoWhenTheServerHasEnded(t *testing.T) {
 						defer cancel()
 						over = func() { <-ctx.Done() }
 					}
-					o := &observer{header: func() { over(); synctest.Wait() }}
+					o := &observer{header: func() {
+						synctest.Wait() // the trailer is in the channel, so that there is no room for the error behind it
+						over()
+						synctest.Wait()
+					}}
 					channel := (&inprocgrpc.Channel{}).WithCloner(handover{}).WithClientStatsHandler(endings{o})
 					dedupev1.RegisterDedupeServiceServer(channel, talkative{})
 					_, err := dedupev1.NewDedupeServiceClient(Local{channel}).GetEvent(ctx, &dedupev1.GetEventRequest{})
