@@ -4,6 +4,7 @@ import (
 	"context"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/fullstorydev/grpchan/inprocgrpc"
 	"google.golang.org/grpc"
@@ -13,6 +14,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	dedupev1 "github.com/hookmesh/hookmesh/gen/hookmesh/dedupe/v1"
+	reconcilerv1 "github.com/hookmesh/hookmesh/gen/hookmesh/reconciler/v1"
 	sourcev1 "github.com/hookmesh/hookmesh/gen/hookmesh/source/v1"
 )
 
@@ -105,4 +107,45 @@ func TestAStreamThatIsOverSaysWhy(t *testing.T) {
 			cancel()
 		}
 	}
+}
+
+// thorough takes a quarter of an hour for everything, unless it is told to stop.
+type thorough struct {
+	reconcilerv1.UnimplementedReconcilerServiceServer
+}
+
+func (thorough) SweepSource(ctx context.Context, _ *reconcilerv1.SweepSourceRequest) (*reconcilerv1.SweepSourceResponse, error) {
+	return &reconcilerv1.SweepSourceResponse{}, think(ctx)
+}
+
+func (thorough) ListDrift(ctx context.Context, _ *reconcilerv1.ListDriftRequest) (*reconcilerv1.ListDriftResponse, error) {
+	return &reconcilerv1.ListDriftResponse{}, think(ctx)
+}
+
+func think(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return status.FromContextError(ctx.Err()).Err()
+	case <-time.After(15 * time.Minute):
+		return nil
+	}
+}
+
+func TestASweepTakesAsLongAsItTakesAlsoInsideTheProcess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		channel := (&inprocgrpc.Channel{}).WithCloner(handover{})
+		reconcilerv1.RegisterReconcilerServiceServer(channel, thorough{})
+		client := reconcilerv1.NewReconcilerServiceClient(Local{channel})
+		if _, err := client.SweepSource(t.Context(), &reconcilerv1.SweepSourceRequest{}); err != nil {
+			t.Error(err)
+		}
+		if _, err := client.ListDrift(t.Context(), &reconcilerv1.ListDriftRequest{}); status.Code(err) != codes.DeadlineExceeded {
+			t.Errorf("a question that should be answered at once: %v", err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if _, err := client.SweepSource(ctx, &reconcilerv1.SweepSourceRequest{}); status.Code(err) != codes.DeadlineExceeded {
+			t.Errorf("a sweep whose caller goes: %v", err)
+		}
+	})
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/fullstorydev/grpchan/inprocgrpc"
@@ -17,7 +19,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// callTimeout bounds a call whose context has no nearer deadline; between processes the service configuration says the same.
+// callTimeout bounds a call whose context has no nearer deadline, except for the unbounded ones; between processes serviceConfig says the same.
 const callTimeout = 10 * time.Second
 
 // Local is a connection to the services that are registered in the same process. Calls go through the server's interceptors
@@ -38,8 +40,11 @@ func newLocal(interceptor grpc.UnaryServerInterceptor, opts ...otelgrpc.Option) 
 
 // Invoke implements grpc.ClientConnInterface.
 func (l Local) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
+	if !slices.Contains(unbounded, strings.TrimPrefix(method, "/")) {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, callTimeout)
+		defer cancel()
+	}
 	return ending(ctx, l.channel.Invoke(ctx, method, args, reply, opts...))
 }
 
