@@ -163,7 +163,8 @@ type Subscriber interface {
 	Resources(ctx context.Context) ([]string, error)
 	// Subscribe makes a subscription that calls url and bears secret, for as long as the provider allows.
 	Subscribe(ctx context.Context, resource, url, secret string) (Subscription, error)
-	// Renew extends it. Providers that cannot extend make a new one and end the old. ErrGone: it is lost; subscribe anew.
+	// Renew extends it. Providers that cannot extend make a new one and end the old; since nobody says for how long that still called us,
+	// the source is polled. ErrGone: it is lost; subscribe anew.
 	Renew(ctx context.Context, s Subscription, url, secret string) (Subscription, error)
 	// Unsubscribe ends it; one that is gone already is no error.
 	Unsubscribe(ctx context.Context, s Subscription) error

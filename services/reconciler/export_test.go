@@ -14,9 +14,7 @@ func (s *Service) Conditions(ctx context.Context) ([]alert.Condition, error) {
 
 // Hurry makes the next poll of a source due now.
 func (s *Service) Hurry(source string) {
-	p := s.source(source)
-	p.schedule(0)
-	p.wakeUp()
+	s.source(source).hurry()
 }
 
 // TellAll looks once whether something is wrong, and tells the targets.

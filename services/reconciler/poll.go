@@ -40,8 +40,10 @@ type poller struct {
 	listened time.Time
 	judged   rhythm.Verdict
 
-	mu      sync.Mutex
-	next    time.Time
+	mu   sync.Mutex
+	next time.Time
+	// hurried: a poll was asked for after the last one had begun. One that is under way may have read past what it is asked for.
+	hurried bool
 	failure string
 }
 
@@ -79,7 +81,7 @@ func (p *poller) run(ctx context.Context) {
 			}
 			failures = 0
 			if fresh && fill.GetState() == reconcilerv1.BackfillState_BACKFILL_STATE_DONE {
-				p.schedule(p.spread())
+				p.scheduleNext()
 			}
 		case p.due():
 			p.pollNow(ctx, &retry)
@@ -91,10 +93,13 @@ func (p *poller) run(ctx context.Context) {
 
 // pollNow polls on schedule and says when next.
 func (p *poller) pollNow(ctx context.Context, retry *time.Duration) {
+	p.mu.Lock()
+	p.hurried = false
+	p.mu.Unlock()
 	_, _, err := p.poll(ctx, false)
 	if err == nil {
 		*retry = firstRetry
-		p.schedule(p.spread())
+		p.scheduleNext()
 		return
 	}
 	p.schedule(max(min(p.spread(), p.deps.Jitter(*retry)+*retry/10), connector.RetryAfter(err)))
@@ -114,6 +119,23 @@ func (p *poller) schedule(wait time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.next = p.deps.Now().Add(wait)
+}
+
+// scheduleNext says when the next poll on schedule is, after one that went well: now, if somebody has asked for it meanwhile.
+func (p *poller) scheduleNext() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.hurried {
+		p.next = p.deps.Now().Add(p.spread())
+	}
+}
+
+// hurry has the source polled from now on: by a poll that begins after this, whatever is under way.
+func (p *poller) hurry() {
+	p.mu.Lock()
+	p.next, p.hurried = p.deps.Now(), true
+	p.mu.Unlock()
+	p.wakeUp()
 }
 
 func (p *poller) due() bool {

@@ -133,6 +133,9 @@ func (p *poller) subscriptions(ctx context.Context) (kept []subscription, err er
 // keepSubscriptions makes, renews and ends what has to be. The state is stored after every call, so that a crash forgets none. When
 // one had to be made anew, something may have been missed: the source is polled.
 func (p *poller) keepSubscriptions(ctx context.Context) error {
+	if why := p.unsubscribed(); why != "" { // the last secret has ended meanwhile: what would be made without one could not be verified
+		return fmt.Errorf("subscriptions are left as they are: %s", why)
+	}
 	kept, err := p.subscriptions(ctx)
 	if err != nil {
 		return err
@@ -184,8 +187,7 @@ func (p *poller) keepSubscriptions(ctx context.Context) error {
 			}
 		} else {
 			p.deps.Telemetry.Logger.InfoContext(ctx, "the source was asked to call us", "source", p.src.Name, "resource", r, "until", made.ExpiresAt)
-			p.schedule(0)
-			p.wakeUp()
+			p.hurry()
 		}
 		now = append(now, s)
 		errs = append(errs, err, store())
@@ -200,14 +202,13 @@ func (p *poller) renew(ctx context.Context, s subscription) (subscription, error
 	if errors.Is(err, connector.ErrGone) {
 		s.Secret = mark(secret)
 		next, err = p.src.Subscriber.Subscribe(ctx, s.Resource, p.src.PublicURL, secret)
-		if err == nil {
-			p.schedule(0)
-			p.wakeUp()
-		}
 	}
 	if err != nil {
 		s.Error = err.Error()
 		return s, fmt.Errorf("renew the subscription to %s: %w", s.Resource, err)
+	}
+	if next.ID != s.ID { // nobody says for how long the old one still called us
+		p.hurry()
 	}
 	return subscription{Subscription: next, MadeAt: p.deps.Now(), Secret: s.Secret}, nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hookmesh/hookmesh/services/connector"
@@ -170,6 +171,86 @@ func TestASubscriptionThatIsMadeAnewHasItsSourcePolled(t *testing.T) {
 	}
 }
 
+// replaced is a source that cannot extend a subscription: it makes another one, whether the old one was still alive or not.
+type replaced struct{ *feeds }
+
+func (r replaced) Renew(ctx context.Context, s connector.Subscription, url, secret string) (connector.Subscription, error) {
+	delete(r.live, s.ID)
+	return r.Subscribe(ctx, s.Resource, url, secret)
+}
+
+// The old one may have been lost long before, and then nobody told us of changes.
+func TestASubscriptionThatIsReplacedHasItsSourcePolled(t *testing.T) {
+	f := &feeds{resources: []string{"a"}}
+	p := callable(t, f)
+	p.src.Subscriber = replaced{f}
+	for i, due := range []bool{true, false, true} {
+		p.schedule(24 * time.Hour)
+		f.now = f.now.Add(time.Duration(i) * 50 * time.Minute) // after two hours and a half, less than a third is left
+		if err := p.keepSubscriptions(t.Context()); err != nil || p.due() != due {
+			t.Errorf("step %d: to be polled now: %v, want %v (%v)", i, p.due(), due, err)
+		}
+	}
+}
+
+// walked is a list that is empty, and during whose first reading something happens.
+type walked struct {
+	walks int
+	first func()
+}
+
+func (w *walked) List(context.Context, string) (connector.Page, error) {
+	if w.walks++; w.walks == 1 {
+		w.first()
+	}
+	return connector.Page{}, nil
+}
+
+// cursors keeps none, and says that the source was read to its end.
+type cursors struct {
+	Store
+	read time.Time
+}
+
+func (c *cursors) Cursor(context.Context, string) (string, time.Time, error) { return "", c.read, nil }
+
+func (c *cursors) SetCursor(_ context.Context, _, _ string, at time.Time) error {
+	c.read = at
+	return nil
+}
+
+func (*cursors) State(context.Context, string, string) ([]byte, error) { return nil, nil }
+
+func (*cursors) SetState(context.Context, string, string, []byte) error { return nil }
+
+// A poll that is under way when a source is asked anew to call us may have read past what nobody told of before.
+func TestAPollThatIsAskedForDuringAnotherOneComesAfterIt(t *testing.T) {
+	for _, first := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			store := &cursors{}
+			if !first {
+				store.read = time.Now()
+			}
+			w := &walked{}
+			src := Source{Source: config.Source{Name: "s"}, Connector: connector.Connector{Lister: w}}
+			src.Poll.Interval = 24 * time.Hour
+			s, err := New(Deps{Store: store, Telemetry: telemetry.Nop(), Now: time.Now}, Config{}, []Source{src})
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.first = s.source("s").hurry
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan struct{})
+			go func() { s.source("s").run(ctx); close(done) }()
+			time.Sleep(time.Hour)
+			cancel()
+			if <-done; w.walks != 2 {
+				t.Errorf("the first time: %v; it was read %d times, want 2", first, w.walks)
+			}
+		})
+	}
+}
+
 // hasty is a source that looks what is kept of its subscriptions whenever another one is asked for.
 type hasty struct {
 	*feeds
@@ -240,6 +321,19 @@ func TestASubscriptionBearsTheSecretThatLastsLongest(t *testing.T) {
 		if got := s.source("s").subscriptionSecret(); got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
+	}
+}
+
+// When the last secret ends, nothing that would come could be verified.
+func TestNoSubscriptionIsMadeWithoutASecret(t *testing.T) {
+	f := &feeds{resources: []string{"a"}}
+	p := callable(t, f)
+	p.src.Secrets[0].NotAfter = began.Add(time.Hour)
+	for _, fails := range []bool{false, true} {
+		if err := p.keepSubscriptions(t.Context()); (err != nil) != fails || f.made != 1 || len(f.live) != 1 {
+			t.Errorf("at %s: %d were made, %d live, %v", f.now, f.made, len(f.live), err)
+		}
+		f.now = f.now.Add(2 * time.Hour)
 	}
 }
 
