@@ -12,6 +12,8 @@
 //   - source: the world as its API lists it, in pages that are read while it changes; it asks to be left alone, forgets its cursors, and
 //     answers late, also to those that have lost their lease. It sees to it that no cursor leaves behind what was not produced, and that
 //     no debt is paid before something was done for it.
+//   - feed: in a share of the seeds the source tells of changes only while a subscription lives that it granted. It ends, is lost, refused, or
+//     made while its answer is lost; what nobody told of must be polled, and nothing that calls us forgotten.
 //   - reconcilers: two instances of the real reconciler that share two sources through leases, poll, sweep, fill and pay debts, its two
 //     stages, and an operator who calls its API: replays dead letters, and has the source polled, swept or read from its beginning.
 //   - TestAnyHistoryAndAnyDeliveryConverge: rapid draws a history and how it is delivered; what it finds is shrunk and kept.

@@ -33,8 +33,10 @@ type reconcilers struct {
 	// live are the services that stages speak to, operated is the one whose API is called.
 	live     [2]*reconciler.Service
 	operated *reconciler.Service
-	sources  []reconciler.Source
-	ids      int
+	// begun are all that ever were, for two may live in one slot.
+	begun   []*reconciler.Service
+	sources []reconciler.Source
+	ids     int
 }
 
 // addReconcilers adds them to the pipeline. known answers what is in the knowledge base.
@@ -72,6 +74,12 @@ func (r *reconcilers) configured() []reconciler.Source {
 		if r.source.silent {
 			src.Sweeper = sweeper{r.source}
 		}
+		if f := r.source.feed; f != nil {
+			src.Subscriber, src.PublicURL, src.Secrets = f, calledAt, []config.Secret{{Value: f.secret}}
+			if src.Poll.Interval = 24 * time.Hour; !r.source.silent {
+				src.Poll.SweepInterval = -1
+			}
+		}
 	}
 	other := reconciler.Source{Source: config.Source{Name: "empty"}, OrderingMode: mode, Connector: connector.Connector{Lister: nothing{r.scheduler}}}
 	other.Poll.Interval, other.Poll.SweepInterval = 10*time.Minute, -1
@@ -95,6 +103,7 @@ func (r *reconcilers) service(number int, owner string) *reconciler.Service {
 	if err != nil {
 		r.t.Fatal(err)
 	}
+	r.begun = append(r.begun, service)
 	return service
 }
 
@@ -187,15 +196,18 @@ func (r *reconcilers) operate(ctx context.Context) error {
 }
 
 // pollLast has the source polled from its beginning, after everything has come to rest. No poll tells a change twice, and where
-// clocks differ or count seconds alone what was told of it may have lost against an older one.
+// clocks differ or count seconds alone what was told of it may have lost against an older one. So may what a poll by a clock that was
+// ahead told of a container's members; elsewhere the next poll on schedule mends that.
 func (r *reconcilers) pollLast() {
-	if !r.world.skew && r.world.order != "second" {
-		return
-	}
+	w := r.world
 	ctx := context.WithValue(r.ctx, processKey{}, &process{name: "the last poll", cancel: func(error) {}})
 	r.wg.Go(func() {
 		if err := r.scheduler.step(ctx, "begins"); err != nil {
 			r.broken = append(r.broken, fmt.Sprintf("the last poll: %v", err))
+			return
+		}
+		r.broken = append(r.broken, r.source.feed.missed()...)
+		if !w.skew && w.order != "second" && (!w.subscribed || !w.containers) {
 			return
 		}
 		if _, err := r.operated.PollSource(ctx, &reconcilerv1.PollSourceRequest{Source: "s", Full: true}); err != nil {
@@ -256,6 +268,7 @@ func (r *reconcilers) unpaid() (bad []string) {
 	if p, _ := r.store.t.cursors.get("s"); r.world.fetch && p.at.IsZero() {
 		bad = append(bad, "the source was never read to its end")
 	}
+	bad = append(bad, r.source.feed.left()...)
 	slices.Sort(bad)
 	return append(bad, r.source.broken...)
 }

@@ -320,14 +320,20 @@ func (s *reconcilerStore) Leases(ctx context.Context, now time.Time) (out []reco
 func (s *reconcilerStore) State(ctx context.Context, kind, source string) (state []byte, err error) {
 	err = s.look(ctx, "the "+kind+" of "+source, func() {
 		kept, _ := s.t.states.get(stateKey{kind, source})
+		s.source.looked(ctx, kind, source)
 		state = slices.Clone(kept)
 	})
 	return state, err
 }
 
 func (s *reconcilerStore) SetState(ctx context.Context, kind, source string, state []byte) error {
-	return s.act(ctx, kind+" of "+source, func() error {
+	err := s.act(ctx, kind+" of "+source, func() error {
+		s.source.keeps(ctx, kind, source, state)
 		s.t.states.put(stateKey{kind, source}, slices.Clone(state))
 		return nil
 	})
+	if err != nil {
+		s.source.notKept(ctx, kind, source)
+	}
+	return err
 }

@@ -146,7 +146,11 @@ func newSimulation(t *testing.T, seed uint64) *simulation {
 	d := newSeeded(seed)
 	s := &simulation{t: t, dice: d, scheduler: newScheduler(d)}
 	s.scheduler.disturb = s.disturb
-	s.world = newWorld(d, drawProfile(d), time.Now(), 4+d.IntN(25, "steps"))
+	kind := drawProfile(d)
+	if kind.fetch && chance(d, 4, "subscribed") {
+		kind.subscribed, kind.lossy = true, false // what is lost is what no subscription tells of
+	}
+	s.world = newWorld(d, kind, time.Now(), 4+d.IntN(25, "steps"))
 	s.verifier = newVerifier(t, s.world, presetsFolder(t))
 	s.knowledge = newKnowledge(s.world, s.scheduler, time.Now)
 	s.log = newMemoryLog(partitions, s.scheduler)
@@ -270,9 +274,13 @@ func (s *simulation) run() {
 	s.deliver()
 	go func() { s.scheduler.run(stop); close(stopped) }()
 	// What happens to all processes at once does so in moments of its own, in which nothing is due anywhere.
-	time.Sleep(s.world.end().Sub(s.world.start) + 3*time.Minute + 101*time.Nanosecond)
+	restless, rest := s.world.end().Sub(s.world.start)+3*time.Minute, time.Duration(0)
+	if s.world.subscribed { // who starts anew polls at once: what goes on by itself shows only while nobody dies
+		rest = restless * time.Duration(s.dice.IntN(10, "calm")) / 10
+	}
+	time.Sleep(restless - rest + 101*time.Nanosecond)
 	s.scheduler.setCalm()
-	time.Sleep(9*time.Minute + 103*time.Nanosecond)
+	time.Sleep(rest + 9*time.Minute + 103*time.Nanosecond)
 	s.reconcilers.pollLast()
 	time.Sleep(6*time.Minute + 107*time.Nanosecond)
 	cancel()
@@ -286,6 +294,9 @@ func (s *simulation) deliver() {
 	w, d := s.world, s.dice
 	for _, c := range w.changes {
 		copies := []int{1, 1, 2, 3}[d.IntN(4, "copies")]
+		if w.padding != "" {
+			copies += 3 // so that small spools become full
+		}
 		if w.lossy && chance(d, 4, "lost") {
 			copies = 0
 		}
@@ -298,6 +309,9 @@ func (s *simulation) deliver() {
 		}
 	}
 	s.reconcilers.incur()
+	if f := s.reconcilers.source.feed; f != nil && chance(d, 2, "rotation") {
+		s.reconcilers.rotate(f)
+	}
 }
 
 // unaccounted lists what nobody can say the fate of.

@@ -23,6 +23,8 @@ type source struct {
 	dice      dice
 	log       *memoryLog
 	page      int
+	// feed is how it calls us; nil: nobody has to ask it to.
+	feed *feed
 	// silent: its list names no deletion, so that only a sweep finds one whose webhook was lost.
 	silent bool
 	// epoch counts how often it has forgotten its cursors.
@@ -57,8 +59,12 @@ type edition struct {
 }
 
 func newSource(w *world, s *scheduler, d dice, log *memoryLog) *source {
-	return &source{world: w, scheduler: s, dice: d, log: log, page: 1 + d.IntN(4, "page"), silent: w.fetch && chance(d, 3, "silent"),
+	out := &source{world: w, scheduler: s, dice: d, log: log, page: 1 + d.IntN(4, "page"), silent: w.fetch && chance(d, 3, "silent"),
 		shown: map[edition]time.Time{}, told: map[edition]bool{}, fetched: map[string]int{}, sent: map[string]int{}, buried: map[int64]int{}, noted: map[int64]int{}, debts: map[documentID]bool{}}
+	if w.subscribed {
+		out.feed = newFeed(out)
+	}
+	return out
 }
 
 // cursor is where a list was left: after a document as of a change.
@@ -321,6 +327,27 @@ func (s *source) pays(d *eventv1.Debt, version int64) {
 			s.broken = append(s.broken, fmt.Sprintf("%s: the debt of %q was paid, and nothing was done for it", time.Now().Format("15:04:05"), d.GetDocumentId()))
 		}
 	})
+}
+
+// looked takes in that something was read of what is kept of a source.
+func (s *source) looked(ctx context.Context, kind, name string) {
+	if s != nil && kind == "subscriptions" && name == "s" {
+		s.feed.looked(ctx)
+	}
+}
+
+// keeps takes in what is to be kept of a source.
+func (s *source) keeps(ctx context.Context, kind, name string, state []byte) {
+	if s != nil && kind == "subscriptions" && name == "s" {
+		s.feed.keeps(ctx, state)
+	}
+}
+
+// notKept takes in that it was not kept, or that nobody heard so.
+func (s *source) notKept(ctx context.Context, kind, name string) {
+	if s != nil && kind == "subscriptions" && name == "s" {
+		s.feed.notKept(ctx)
+	}
 }
 
 // nothing is a source that is empty. It is there to be shared.

@@ -18,6 +18,8 @@ type profile struct {
 	keyed, inline, fetch bool
 	// skew: the source's machines have clocks that differ. lossy: deliveries get lost, and a poll makes up for it at the end.
 	skew, lossy, containers bool
+	// subscribed: it tells of changes only while a subscription lives, and is hardly ever polled on schedule.
+	subscribed bool
 }
 
 // drawProfile draws a kind of source that can converge at all: where content cannot be fetched nothing may be lost.
@@ -76,11 +78,14 @@ func newWorld(d dice, p profile, start time.Time, steps int) *world {
 	if p.skew {
 		w.skews = [2]time.Duration{time.Duration(d.IntN(5000, "skew")) * time.Millisecond, -time.Duration(d.IntN(5000, "skew")) * time.Millisecond}
 	}
-	documents := 1 + d.IntN(4, "documents")
+	documents, pause := 1+d.IntN(4, "documents"), 15_000
+	if p.subscribed {
+		pause = 120_000 // so that subscriptions end meanwhile
+	}
 	lives := map[string]*life{}
 	at := start
 	for range steps {
-		at = at.Add(time.Duration(1+d.IntN(15_000, "pause")) * time.Millisecond)
+		at = at.Add(time.Duration(1+d.IntN(pause, "pause")) * time.Millisecond)
 		doc := fmt.Sprintf("doc-%d", d.IntN(documents, "document"))
 		if p.containers && doc == "doc-0" {
 			doc = "space-0/" + doc // its id says where it lies
