@@ -114,7 +114,8 @@ func (q quota) String() string {
 }
 
 // shed refuses a delivery for lack of room, and remembers that something was missed. The fields are those of
-// draft-ietf-httpapi-ratelimit-headers-09.
+// draft-ietf-httpapi-ratelimit-headers, which has not changed them since its version 08 (the last one is 11, of May 2026). Retry-After, which is all that
+// senders of webhooks are known to heed, never ends before t does.
 func (s *Service) shed(src *source, r refusal) *answer {
 	s.meters.shed(src.name, r.code)
 	s.debts.add(debt{source: src.name, reason: reasonShed, at: s.now()})

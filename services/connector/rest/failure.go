@@ -3,12 +3,15 @@ package rest
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/dunglas/httpsfv"
 
 	"github.com/hookmesh/hookmesh/services/connector"
 )
@@ -59,16 +62,21 @@ func Pause(status int, h http.Header, now time.Time) time.Duration {
 			}
 		}
 	}
-	return bound(structured(h.Get("RateLimit")))
+	return bound(structured(h.Values("RateLimit")))
 }
 
-// reset reads seconds from now, Unix seconds, or a time.
+// reset reads seconds from now, Unix seconds or milliseconds, whole or with a fraction, or a time.
 func reset(v string, now time.Time) time.Duration {
-	if n, err := strconv.ParseInt(v, 10, 64); err == nil {
-		if n > 1_000_000_000 {
-			return time.Unix(n, 0).Sub(now)
+	if n, err := strconv.ParseFloat(v, 64); err == nil {
+		switch {
+		case !(n > 0) || math.IsInf(n, 1): // also what is no number
+			return 0
+		case n > 1e11:
+			return time.UnixMilli(int64(min(n, 1e15))).Sub(now)
+		case n > 1e9:
+			return time.UnixMilli(int64(n * 1000)).Sub(now)
 		}
-		return time.Duration(n) * time.Second
+		return time.Duration(n * float64(time.Second))
 	}
 	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04Z07:00"} {
 		if t, err := time.Parse(layout, v); err == nil {
@@ -78,26 +86,39 @@ func reset(v string, now time.Time) time.Duration {
 	return 0
 }
 
-// structured reads `"default";r=0;t=30`: https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/
-func structured(v string) time.Duration {
+// structured reads the field RateLimit in the two forms that are sent: as a list of policies (`"default";r=0;t=30`), which the IETF's draft has
+// had since its version 08 (draft-ietf-httpapi-ratelimit-headers; the last that is known, 11, runs out in November 2026, and is no standard),
+// and as that of version 07 (`limit=100, remaining=0, reset=30`), which much that was built then still sends. What is neither is left alone, as
+// the draft demands.
+func structured(lines []string) time.Duration {
 	var longest time.Duration
-	for item := range strings.SplitSeq(v, ",") {
-		remaining, after := int64(-1), int64(0)
-		for param := range strings.SplitSeq(item, ";") {
-			key, value, _ := strings.Cut(strings.TrimSpace(param), "=")
-			n, err := strconv.ParseInt(value, 10, 64)
-			switch {
-			case err != nil:
-			case key == "r":
-				remaining = n
-			case key == "t":
-				after = min(n, int64(longestPause.Seconds()))
-			}
-		}
-		if remaining == 0 {
-			longest = max(longest, time.Duration(after)*time.Second)
+	spent := func(remaining, after any) {
+		left, known := remaining.(int64)
+		seconds, timed := after.(int64)
+		if known && timed && left <= 0 {
+			longest = max(longest, time.Duration(min(seconds, int64(longestPause.Seconds())))*time.Second)
 		}
 	}
+	if list, err := httpsfv.UnmarshalList(lines); err == nil {
+		for _, member := range list {
+			if policy, ok := member.(httpsfv.Item); ok && policy.Params != nil {
+				left, _ := policy.Params.Get("r")
+				after, _ := policy.Params.Get("t")
+				spent(left, after)
+			}
+		}
+		return longest
+	}
+	fields, err := httpsfv.UnmarshalDictionary(lines)
+	if err != nil {
+		return 0
+	}
+	value := func(key string) any {
+		member, _ := fields.Get(key)
+		item, _ := member.(httpsfv.Item)
+		return item.Value
+	}
+	spent(value("remaining"), value("reset"))
 	return longest
 }
 

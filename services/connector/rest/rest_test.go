@@ -48,6 +48,19 @@ func TestPausesAreReadHoweverTheyAreSpelled(t *testing.T) {
 		{429, map[string]string{"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "2026-05-04T12:00Z"}, 0},
 		{429, map[string]string{"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "2026-05-04T12:02:00Z"}, 2 * time.Minute},
 		{200, map[string]string{"RateLimit": `"burst";r=0;t=9, "day";r=4;t=900`}, 9 * time.Second},
+		{200, map[string]string{"RateLimit": `"a, b;r=0;t=900";r=4;t=900;pk=:cHsdsRa894==:, "10-in-1min"; r=0; t=9`}, 9 * time.Second},
+		{429, map[string]string{"RateLimit": `limit=100, remaining=0, reset=30`}, 30 * time.Second},
+		{200, map[string]string{"RateLimit": `limit=100, remaining=1, reset=30`}, 0},
+		{429, map[string]string{"RateLimit": `"day";r=0;t=99999999`}, time.Hour},
+		{429, map[string]string{"RateLimit": `"day";r=0`}, 0},
+		{429, map[string]string{"RateLimit": `"day";r=0;t="9"`}, 0},
+		{429, map[string]string{"RateLimit": `"day;r=0;t=9`}, 0},
+		{429, map[string]string{"RateLimit": `remaining=0, reset=30, (`}, 0},
+		{403, map[string]string{"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": fmt.Sprint(now.UnixMilli() + 30_500)}, 30500 * time.Millisecond},
+		{429, map[string]string{"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": fmt.Sprint(now.Unix()+2) + ".5"}, 2500 * time.Millisecond},
+		{429, map[string]string{"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "0.25"}, 250 * time.Millisecond},
+		{429, map[string]string{"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "NaN"}, 0},
+		{429, map[string]string{"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "Inf"}, 0},
 		{200, map[string]string{"X-RateLimit-Remaining": "5", "X-RateLimit-Reset": fmt.Sprint(now.Unix() + 30)}, 0},
 	} {
 		h := http.Header{}
@@ -58,6 +71,13 @@ func TestPausesAreReadHoweverTheyAreSpelled(t *testing.T) {
 		if got := rest.Pause(tt.status, h, now.Add(time.Hour)); got != tt.want {
 			t.Errorf("%d %v: %s, want %s", tt.status, tt.header, got, tt.want)
 		}
+	}
+}
+
+func TestAListOfLimitsMayComeInSeveralLines(t *testing.T) {
+	h := http.Header{"Ratelimit": {`"burst";r=3;t=1`, `"day";r=0;t=90`}}
+	if got := rest.Pause(http.StatusOK, h, time.Now()); got != 90*time.Second {
+		t.Errorf("%s", got)
 	}
 }
 
