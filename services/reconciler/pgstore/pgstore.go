@@ -194,7 +194,7 @@ func (s *Store) Pay(ctx context.Context, debts []reconciler.Debt) error {
 	return err
 }
 
-// WriteOff implements reconciler.Store.
+// WriteOff implements reconciler.Store. It is not run again after an uncertain commit: it would tell that there was nothing to write off.
 func (s *Store) WriteOff(ctx context.Context, source string, documents []string) (n int64, err error) {
 	var ids [][]byte // none, as NULL: all
 	if documents != nil {
@@ -203,10 +203,12 @@ func (s *Store) WriteOff(ctx context.Context, source string, documents []string)
 	for _, d := range documents {
 		ids = append(ids, []byte(d))
 	}
-	_, err = s.row(ctx, []any{&n}, `WITH gone AS (DELETE FROM debts WHERE source = $1 AND ($2::bytea[] IS NULL OR document = ANY ($2)) RETURNING source),
-		counted AS (INSERT INTO paid AS t (source, n, written_off) SELECT source, 0, count(*) FROM gone GROUP BY source
-			ON CONFLICT (source) DO UPDATE SET written_off = t.written_off + excluded.written_off)
-		SELECT count(*) FROM gone`, source, ids)
+	err = s.db.InTx(ctx, func(tx pgx.Tx) error {
+		return tx.QueryRow(ctx, `WITH gone AS (DELETE FROM debts WHERE source = $1 AND ($2::bytea[] IS NULL OR document = ANY ($2)) RETURNING source),
+			counted AS (INSERT INTO paid AS t (source, n, written_off) SELECT source, 0, count(*) FROM gone GROUP BY source
+				ON CONFLICT (source) DO UPDATE SET written_off = t.written_off + excluded.written_off)
+			SELECT count(*) FROM gone`, source, ids).Scan(&n)
+	})
 	return n, err
 }
 
