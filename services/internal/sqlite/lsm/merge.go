@@ -80,10 +80,10 @@ func (v *View) start(ctx context.Context) error {
 		}
 		delete(v.t.building, level+1)
 		inputs := runs[len(runs)-v.t.opts.Fanout:] // the oldest
-		total, size := int64(0), 0
+		total, size := int64(0), int64(0)
 		cursors := make([]cursor, len(inputs))
 		for i, r := range inputs {
-			total, size = total+r.entries, size+r.end
+			total, size = total+r.entries, size+int64(r.end)
 			cursors[i] = cursor{run: r, next: headerBytes}
 		}
 		if size > mostBytes {
