@@ -38,6 +38,7 @@ func (p *poller) moveBackfill(ctx context.Context, b *reconcilerv1.Backfill) err
 	return p.keepBackfill(ctx, b)
 }
 
+// keepBackfill keeps one that has not: an error is no progress.
 func (p *poller) keepBackfill(ctx context.Context, b *reconcilerv1.Backfill) error {
 	raw, err := proto.Marshal(b)
 	if err != nil {

@@ -83,7 +83,9 @@ func (s *Service) pay(ctx context.Context) error {
 			if err != nil {
 				return fmt.Errorf("write off debts of %s: %w", name, err)
 			}
-			s.deps.Telemetry.Logger.WarnContext(ctx, "debts were written off", "source", name, "debts", n, "reason", "the source is not configured any more")
+			if n > 0 { // else another instance did
+				s.deps.Telemetry.Logger.WarnContext(ctx, "debts were written off", "source", name, "debts", n, "reason", "the source is not configured any more")
+			}
 			continue
 		}
 		debts, err := s.deps.Store.Debts(ctx, name, payBatch)
@@ -98,18 +100,18 @@ func (s *Service) pay(ctx context.Context) error {
 }
 
 const (
-	fetch = reconcilerv1.DebtWay_DEBT_WAY_FETCH
-	poll  = reconcilerv1.DebtWay_DEBT_WAY_POLL
-	noWay = reconcilerv1.DebtWay_DEBT_WAY_NONE
+	byFetch = reconcilerv1.DebtWay_DEBT_WAY_FETCH
+	byPoll  = reconcilerv1.DebtWay_DEBT_WAY_POLL
+	noWay   = reconcilerv1.DebtWay_DEBT_WAY_NONE
 )
 
 // way is how a debt can be paid.
 func (p *poller) way(d Debt) reconcilerv1.DebtWay {
 	switch {
 	case d.GetDocumentId() != "" && p.src.Fetcher != nil:
-		return fetch
+		return byFetch
 	case p.src.Lister != nil:
-		return poll
+		return byPoll
 	}
 	return noWay
 }
@@ -121,7 +123,7 @@ func (p *poller) pay(ctx context.Context, debts []Debt) error {
 	var fetched, polled []Debt
 	for _, d := range debts {
 		switch p.way(d) {
-		case fetch:
+		case byFetch:
 			ev := p.event(d.GetDocumentId(), eventv1.Origin_ORIGIN_DEBT)
 			ev.Content.Url = d.GetUrl()
 			out, err := p.output(ctx, ev)
@@ -129,7 +131,7 @@ func (p *poller) pay(ctx context.Context, debts []Debt) error {
 				return err
 			}
 			outputs, fetched = append(outputs, out), append(fetched, d)
-		case poll:
+		case byPoll:
 			if p.deps.Now().Sub(p.paidAt) >= debtPause {
 				polled = append(polled, d)
 			}

@@ -213,6 +213,10 @@ func TestDebtsArePaidOrStayVisible(t *testing.T) {
 	if byDebt != 1 {
 		t.Errorf("the same debt was paid %d times", byDebt)
 	}
+	// What a source that was taken out of the configuration owes ends with it, but was not paid.
+	if got, err := store.CountDebts(t.Context(), "removed"); err != nil || got != (reconciler.DebtCount{WrittenOff: 1}) {
+		t.Errorf("of a removed source: %+v, %v", got, err)
+	}
 	list, err := s.ListSources(t.Context(), &reconcilerv1.ListSourcesRequest{})
 	if err != nil || len(list.GetSources()) != 3 || list.GetSources()[2].GetOpenDebts() != 1 || list.GetSources()[0].GetPaidDebts() != 1 {
 		t.Errorf("%v, %v", list, err)

@@ -90,7 +90,7 @@ func debtsWriteOffCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			req := &reconcilerv1.WriteOffDebtsRequest{Source: args[0], DocumentIds: args[1:], All: all, Reason: reason}
 			var res reconcilerv1.WriteOffDebtsResponse
-			if err := newAPI(base).post(cmd.Context(), "/v1/debts:writeoff", req, &res); err != nil {
+			if err := newAPI(base).post(cmd.Context(), "/v1/debts:writeOff", req, &res); err != nil {
 				return err
 			}
 			_, _ = fmt.Fprintf(cmd.OutOrStdout(), "%d written off\n", res.GetWrittenOff())

@@ -16,8 +16,8 @@ func TestDebtsCommandsTalkToTheAPI(t *testing.T) {
 		{[]string{"debts", "list"}, "GET /v1/debts?pageSize=100 ", `{"debts":[{"debt":{"source":"wiki","reason":"SHED"},"way":"DEBT_WAY_NONE"}],"total":"3"}`, "no way   the whole source\nand 2 more"},
 		{[]string{"debts", "list", "--source", "wiki", "--limit", "5"}, "GET /v1/debts?pageSize=5&source=wiki ", `{"debts":[{"debt":{"source":"wiki","documentId":"a b","reason":"GAP"},"way":"DEBT_WAY_FETCH"}],"total":"1"}`, `fetch    "a b"`},
 		{[]string{"debts", "list", "--source", "wiki"}, "GET /v1/debts?pageSize=100&source=wiki ", `{}`, "there are none"},
-		{[]string{"debts", "write-off", "wiki", "a b", "c", "--reason", "sent again"}, `POST /v1/debts:writeoff {"source":"wiki","documentIds":["a b","c"],"reason":"sent again"}`, `{"writtenOff":"2"}`, "2 written off"},
-		{[]string{"debts", "write-off", "wiki", "--all", "--reason", "sent again"}, `POST /v1/debts:writeoff {"source":"wiki","all":true,"reason":"sent again"}`, `{}`, "0 written off"},
+		{[]string{"debts", "write-off", "wiki", "a b", "c", "--reason", "sent again"}, `POST /v1/debts:writeOff {"source":"wiki","documentIds":["a b","c"],"reason":"sent again"}`, `{"writtenOff":"2"}`, "2 written off"},
+		{[]string{"debts", "write-off", "wiki", "--all", "--reason", "sent again"}, `POST /v1/debts:writeOff {"source":"wiki","all":true,"reason":"sent again"}`, `{}`, "0 written off"},
 	} {
 		t.Run(strings.Join(tt.args, " "), func(t *testing.T) {
 			var got string

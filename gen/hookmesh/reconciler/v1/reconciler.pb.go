@@ -2745,7 +2745,7 @@ const file_hookmesh_reconciler_v1_reconciler_proto_rawDesc = "" +
 	"\x11ReplayDeadLetters\x120.hookmesh.reconciler.v1.ReplayDeadLettersRequest\x1a1.hookmesh.reconciler.v1.ReplayDeadLettersResponse\"\"\x82\xd3\xe4\x93\x02\x1c:\x01*\"\x17/v1/dead-letters:replay\x12\xa0\x01\n" +
 	"\x12DiscardDeadLetters\x121.hookmesh.reconciler.v1.DiscardDeadLettersRequest\x1a2.hookmesh.reconciler.v1.DiscardDeadLettersResponse\"#\x82\xd3\xe4\x93\x02\x1d:\x01*\"\x18/v1/dead-letters:discard\x12s\n" +
 	"\tListDebts\x12(.hookmesh.reconciler.v1.ListDebtsRequest\x1a).hookmesh.reconciler.v1.ListDebtsResponse\"\x11\x82\xd3\xe4\x93\x02\v\x12\t/v1/debts\x12\x8b\x01\n" +
-	"\rWriteOffDebts\x12,.hookmesh.reconciler.v1.WriteOffDebtsRequest\x1a-.hookmesh.reconciler.v1.WriteOffDebtsResponse\"\x1d\x82\xd3\xe4\x93\x02\x17:\x01*\"\x12/v1/debts:writeoffBFZDgithub.com/hookmesh/hookmesh/gen/hookmesh/reconciler/v1;reconcilerv1b\x06proto3"
+	"\rWriteOffDebts\x12,.hookmesh.reconciler.v1.WriteOffDebtsRequest\x1a-.hookmesh.reconciler.v1.WriteOffDebtsResponse\"\x1d\x82\xd3\xe4\x93\x02\x17:\x01*\"\x12/v1/debts:writeOffBFZDgithub.com/hookmesh/hookmesh/gen/hookmesh/reconciler/v1;reconcilerv1b\x06proto3"
 
 var (
 	file_hookmesh_reconciler_v1_reconciler_proto_rawDescOnce sync.Once

@@ -687,7 +687,7 @@ func RegisterReconcilerServiceHandlerServer(ctx context.Context, mux *runtime.Se
 		var stream runtime.ServerTransportStream
 		ctx = grpc.NewContextWithServerTransportStream(ctx, &stream)
 		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
-		annotatedContext, err := runtime.AnnotateIncomingContext(ctx, mux, req, "/hookmesh.reconciler.v1.ReconcilerService/WriteOffDebts", runtime.WithHTTPPathPattern("/v1/debts:writeoff"))
+		annotatedContext, err := runtime.AnnotateIncomingContext(ctx, mux, req, "/hookmesh.reconciler.v1.ReconcilerService/WriteOffDebts", runtime.WithHTTPPathPattern("/v1/debts:writeOff"))
 		if err != nil {
 			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
 			return
@@ -932,7 +932,7 @@ func RegisterReconcilerServiceHandlerClient(ctx context.Context, mux *runtime.Se
 		ctx, cancel := context.WithCancel(req.Context())
 		defer cancel()
 		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
-		annotatedContext, err := runtime.AnnotateContext(ctx, mux, req, "/hookmesh.reconciler.v1.ReconcilerService/WriteOffDebts", runtime.WithHTTPPathPattern("/v1/debts:writeoff"))
+		annotatedContext, err := runtime.AnnotateContext(ctx, mux, req, "/hookmesh.reconciler.v1.ReconcilerService/WriteOffDebts", runtime.WithHTTPPathPattern("/v1/debts:writeOff"))
 		if err != nil {
 			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
 			return
@@ -960,7 +960,7 @@ var (
 	pattern_ReconcilerService_ReplayDeadLetters_0  = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "dead-letters"}, "replay"))
 	pattern_ReconcilerService_DiscardDeadLetters_0 = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "dead-letters"}, "discard"))
 	pattern_ReconcilerService_ListDebts_0          = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "debts"}, ""))
-	pattern_ReconcilerService_WriteOffDebts_0      = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "debts"}, "writeoff"))
+	pattern_ReconcilerService_WriteOffDebts_0      = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "debts"}, "writeOff"))
 )
 
 var (
