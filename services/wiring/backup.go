@@ -22,11 +22,10 @@ func Backup(ctx context.Context, dataDir, dir string, report func(file string)) 
 	}
 	copied := 0
 	for _, file := range databases {
-		err := sqlite.Backup(ctx, filepath.Join(dataDir, file), filepath.Join(dir, file))
-		if errors.Is(err, fs.ErrNotExist) { // of a service that runs elsewhere
+		if _, err := os.Stat(filepath.Join(dataDir, file)); errors.Is(err, fs.ErrNotExist) { // of a service that runs elsewhere
 			continue
 		}
-		if err != nil {
+		if err := sqlite.Backup(ctx, filepath.Join(dataDir, file), filepath.Join(dir, file)); err != nil {
 			return err
 		}
 		copied++

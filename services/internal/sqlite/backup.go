@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 )
 
 // Backup writes a consistent copy of a database, of the moment at which it begins, to a file that must not exist, and one of the files that belong to
@@ -30,7 +31,7 @@ func Backup(ctx context.Context, from, to string) (err error) {
 			return fmt.Errorf("back up database %s: %w", from, err)
 		}
 	}
-	if err := os.Rename(part, to); err != nil {
+	if err := errors.Join(os.Rename(part, to), SyncFolder(filepath.Dir(to))); err != nil {
 		return fmt.Errorf("back up database %s: %w", from, err)
 	}
 	return nil
@@ -49,6 +50,9 @@ func backup(ctx context.Context, db *sql.DB, from, to, part string) (again bool,
 	if held {
 		defer release()
 	}
+	if err := os.WriteFile(part, nil, 0o600); err != nil { // SQLite would let everybody read it
+		return false, err
+	}
 	if _, err := db.ExecContext(ctx, "VACUUM INTO ?", part); err != nil {
 		return false, err
 	}
@@ -62,7 +66,7 @@ func backup(ctx context.Context, db *sql.DB, from, to, part string) (again bool,
 		}
 		return err == nil, err
 	}
-	return false, copyFiles(from, to)
+	return false, copyFiles(ctx, from, to)
 }
 
 // syncFile does what VACUUM INTO leaves to its caller.
@@ -71,5 +75,5 @@ func syncFile(path string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(f.Chmod(0o600), f.Sync(), f.Close())
+	return errors.Join(f.Sync(), f.Close())
 }

@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -8,9 +9,6 @@ import (
 	"os"
 	"path/filepath"
 )
-
-// holdFile is locked while a backup copies files of the folder.
-const holdFile = "backup.lock"
 
 // FilesOf is the folder for what belongs to a database and is not in it, by the path of the database.
 func FilesOf(path string) string { return path + "-runs" }
@@ -20,21 +18,27 @@ func FilesOf(path string) string { return path + "-runs" }
 // transaction has committed that no longer names it.
 func (db *DB) Files() string { return FilesOf(db.path) }
 
-// RemoveFiles removes files by their paths, those that are gone already too. While a backup copies the folder it removes nothing and returns false.
+// MakeFiles creates the folder, for good.
+func (db *DB) MakeFiles() error {
+	return errors.Join(os.MkdirAll(db.Files(), 0o700), SyncFolder(filepath.Dir(db.Files())))
+}
+
+// RemoveFiles removes files by their paths, those that are gone already too. While a backup copies the folder, whose lock it holds, or another process
+// removes files it removes nothing and returns false.
 func (db *DB) RemoveFiles(paths ...string) (removed bool, err error) {
 	if len(paths) == 0 {
 		return true, nil
 	}
-	hold, err := os.OpenFile(filepath.Join(db.Files(), holdFile), os.O_RDWR|os.O_CREATE, 0o600)
+	folder, err := os.Open(db.Files())
 	if errors.Is(err, fs.ErrNotExist) {
-		return true, nil // there is no folder
+		return true, nil
 	}
 	if err != nil {
 		return false, err
 	}
-	defer func() { _ = hold.Close() }()
-	if err := lock(hold, false); err != nil {
-		return false, nil // a backup has it
+	defer func() { _ = folder.Close() }()
+	if locked, err := lock(folder, false); err != nil || !locked {
+		return false, err
 	}
 	for _, path := range paths {
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -44,23 +48,24 @@ func (db *DB) RemoveFiles(paths ...string) (removed bool, err error) {
 	return true, nil
 }
 
-// holdFiles keeps the files of a database from being removed until release is called; ok false: there is no folder.
+// holdFiles keeps the files of a database from being removed until release is called; ok false: there is no folder. It leaves no trace: a backup may be
+// another user's than the mesh.
 func holdFiles(path string) (release func(), ok bool, err error) {
-	hold, err := os.OpenFile(filepath.Join(FilesOf(path), holdFile), os.O_RDWR|os.O_CREATE, 0o600)
+	folder, err := os.Open(FilesOf(path))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, false, nil
 	}
 	if err != nil {
 		return nil, false, err
 	}
-	if err := lock(hold, true); err != nil {
-		return nil, false, errors.Join(fmt.Errorf("lock %s: %w", hold.Name(), err), hold.Close())
+	if _, err := lock(folder, true); err != nil {
+		return nil, false, errors.Join(fmt.Errorf("lock %s: %w", folder.Name(), err), folder.Close())
 	}
-	return func() { _ = hold.Close() }, true, nil
+	return func() { _ = folder.Close() }, true, nil
 }
 
 // copyFiles copies the files of a database.
-func copyFiles(from, to string) error {
+func copyFiles(ctx context.Context, from, to string) error {
 	files, err := os.ReadDir(FilesOf(from))
 	if err != nil {
 		return err
@@ -69,15 +74,15 @@ func copyFiles(from, to string) error {
 		return err
 	}
 	for _, f := range files {
-		if f.Name() == holdFile {
-			continue
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
 		}
 		err := copyFile(filepath.Join(FilesOf(from), f.Name()), filepath.Join(FilesOf(to), f.Name()))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) { // what the copied database names cannot vanish
 			return err
 		}
 	}
-	return nil
+	return SyncFolder(FilesOf(to))
 }
 
 func copyFile(from, to string) (err error) {

@@ -80,4 +80,13 @@ func TestABackupHasTheFilesOfItsDatabase(t *testing.T) {
 	if err := Backup(t.Context(), from, to); err == nil {
 		t.Error("a backup was overwritten")
 	}
+	// A backup of root's must not be in the way of a mesh that runs as somebody else.
+	if files, err := os.ReadDir(FilesOf(from)); err != nil || len(files) != 1 {
+		t.Errorf("beside the run a backup has left %v, %v", files, err)
+	}
+	for path, want := range map[string]os.FileMode{to: 0o600, filepath.Join(FilesOf(to), "run"): 0o600, FilesOf(to): 0o700} {
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != want {
+			t.Errorf("%s: %v, %v", path, info.Mode(), err)
+		}
+	}
 }

@@ -15,11 +15,12 @@ import (
 type Tx struct {
 	*sql.Tx
 	db    *DB
-	after []func(committed bool)
+	after []func(committed, sure bool)
 }
 
-// After has fn called when the transaction is over, before the next one of InRows begins: for what is kept in memory about the database.
-func (t *Tx) After(fn func(committed bool)) { t.after = append(t.after, fn) }
+// After has fn called when the transaction is over, before the next one of InRows begins: for what is kept in memory about the database. sure false: a
+// commit failed, and may have happened all the same, or happen yet: if the next thing is a crash, before another transaction commits.
+func (t *Tx) After(fn func(committed, sure bool)) { t.after = append(t.after, fn) }
 
 // statements keeps prepared statements. A statement can only be prepared for good while no transaction holds the one
 // connection; one that a transaction misses is prepared for it alone, and for good before the next transaction.
@@ -180,15 +181,18 @@ func (db *DB) InRows(ctx context.Context, fn func(ctx context.Context, tx *Tx) e
 	}
 	whole := context.WithoutCancel(ctx)
 	t := &Tx{db: db}
+	tried := false
 	err := db.InTx(whole, func(tx *sql.Tx) error {
 		t.Tx = tx
 		if err := fn(whole, t); err != nil {
 			return err
 		}
-		return context.Cause(ctx)
+		err := context.Cause(ctx)
+		tried = err == nil
+		return err
 	})
 	for _, fn := range t.after {
-		fn(err == nil)
+		fn(err == nil, err == nil || !tried)
 	}
 	return err
 }

@@ -246,3 +246,90 @@ func TestARunThatIsMissingIsTold(t *testing.T) {
 		t.Errorf("a table without its runs: %v", err)
 	}
 }
+
+// A commit that fails may be in the write-ahead log all the same, from where a crash brings it back until another one has taken its place: its files stay
+// until then, and no longer.
+func TestFilesOfACommitThatFailedStayUntilTheNextOne(t *testing.T) {
+	p := open(t, filepath.Join(t.TempDir(), "t.db"), tiny)
+	defer p.close(t)
+	entries := []lsm.Entry{{Key: "a", Value: make([]byte, tiny.Memory)}}
+	p.put(t, 0, entries...)
+	broken := func() error {
+		return p.db.InRows(t.Context(), func(ctx context.Context, tx *sqlite.Tx) error {
+			v, err := p.table.View(ctx, tx)
+			if err != nil {
+				return err
+			}
+			if err := v.Put(ctx, entries, 0); err != nil {
+				return err
+			}
+			_, err = tx.ExecContext(ctx, "ROLLBACK") // so that the commit fails
+			return err
+		})
+	}
+	for n := range 3 {
+		if err := broken(); err == nil {
+			t.Fatal("a commit without a transaction")
+		}
+		err := p.tx(func(ctx context.Context, v *lsm.View) error { // reading puts nothing in its place
+			_, err := v.Get(ctx, []string{"a"})
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if files := p.files(t); len(files) != n+1 {
+			t.Errorf("%d files after %d commits that failed", len(files), n+1)
+		}
+	}
+	p.put(t, 0, entries...)
+	p.named(t)
+	if files := p.files(t); len(files) != 1 {
+		t.Errorf("%d files of one run", len(files))
+	}
+}
+
+// A merge that ends in a transaction that is rolled back begins anew at once: nobody waits for it as for another process's.
+func TestAMergeWhoseEndIsRolledBackBeginsAnew(t *testing.T) {
+	const fanout, run = 4, 100
+	p := open(t, filepath.Join(t.TempDir(), "t.db"), lsm.Options{Memory: run * 150, Fanout: fanout})
+	defer p.close(t)
+	rolledBack := errors.New("rolled back")
+	count := func(ctx context.Context, tx *sqlite.Tx, where string) (n int) {
+		if err := tx.QueryRowContext(ctx, "SELECT count(*) FROM t_runs WHERE "+where).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	ends, most := 0, 0
+	for n := 0; n < 40*run; n += 10 {
+		entries := make([]lsm.Entry, 10)
+		for i := range entries {
+			entries[i] = lsm.Entry{Key: name(n + i), Value: make([]byte, 40)}
+		}
+		err := p.db.InRows(t.Context(), func(ctx context.Context, tx *sqlite.Tx) error {
+			v, err := p.table.View(ctx, tx)
+			if err != nil {
+				return err
+			}
+			merged := count(ctx, tx, "state = 1 AND level = 1")
+			if err := v.Put(ctx, entries, 0); err != nil {
+				return err
+			}
+			most = max(most, count(ctx, tx, "state = 1 AND level = 0"))
+			if count(ctx, tx, "state = 1 AND level = 1") > merged {
+				if ends++; ends%2 == 1 {
+					return rolledBack
+				}
+			}
+			return nil
+		})
+		if err != nil && !errors.Is(err, rolledBack) {
+			t.Fatal(err)
+		}
+	}
+	if ends < 4 || most >= 2*fanout {
+		t.Errorf("%d ends of merges, up to %d runs that wait for one", ends, most)
+	}
+	p.named(t)
+}

@@ -93,12 +93,13 @@ type Table struct {
 
 	// Only transactions touch the rest: the merges that are under way here, by the level of what they merge; the runs that other
 	// processes build, or died over, by their level; runs that were built in vain; runs that are dead for good, whose files are to be
-	// removed; and the files of transactions of which only the database knows whether they committed.
+	// removed; the files of transactions of which only the database knows whether they committed; and files that were never part of the table.
 	jobs     map[int]*job
 	building map[int][]runName
 	vain     []runName
 	garbage  []runName
 	unsure   []string
+	needless []string
 
 	// committing is what a transaction of this process makes of last and version.
 	committing atomic.Pointer[[2]int64]
@@ -156,14 +157,14 @@ func Open(ctx context.Context, db *sqlite.DB, name string, opts Options) (*Table
 		opts.Fanout = 8
 	}
 	t := &Table{db: db, name: name, opts: opts, sql: statementsOf(name), stale: true, jobs: map[int]*job{}, building: map[int][]runName{}}
-	if err := os.MkdirAll(db.Files(), 0o700); err != nil {
+	if err := db.MakeFiles(); err != nil {
 		return nil, fmt.Errorf("create the folder for the runs of table %s: %w", name, err)
+	}
+	if err := t.db.InRows(ctx, t.sweep); err != nil { // first, because what a move has left may be what fills the disk
+		return nil, fmt.Errorf("look for files of table %s that nothing needs: %w", name, err)
 	}
 	if err := t.move(ctx); err != nil {
 		return nil, fmt.Errorf("move the runs of table %s into files: %w", name, err)
-	}
-	if err := t.db.InRows(ctx, t.sweep); err != nil {
-		return nil, fmt.Errorf("look for files of table %s that nothing needs: %w", name, err)
 	}
 	if err := t.catchUp(ctx); err != nil {
 		return nil, fmt.Errorf("open table %s: %w", name, err)
@@ -284,9 +285,9 @@ func (t *Table) refresh(ctx context.Context, tx *sqlite.Tx) (next int64, err err
 // load reads the runs. Those that are in memory stay, because a run does not change, and so do merges that another process has
 // not put an end to, unless what is known of their progress may be wrong.
 func (t *Table) load(ctx context.Context, tx *sqlite.Tx, lost bool) ([]*run, error) {
-	known := map[int64]*run{}
+	known := map[runName]*run{}
 	for _, r := range t.runs {
-		known[r.id] = r
+		known[r.runName] = r
 	}
 	var runs []*run
 	states, paths := map[runName]int{}, map[string]bool{}
@@ -302,7 +303,9 @@ func (t *Table) load(ctx context.Context, tx *sqlite.Tx, lost bool) ([]*run, err
 		case live:
 			runs = append(runs, r)
 		case built:
-			t.building[r.level] = append(t.building[r.level], r.runName)
+			if !slices.Contains(t.vain, r.runName) {
+				t.building[r.level] = append(t.building[r.level], r.runName)
+			}
 		default:
 			t.garbage = append(t.garbage, r.runName)
 		}
@@ -312,18 +315,15 @@ func (t *Table) load(ctx context.Context, tx *sqlite.Tx, lost bool) ([]*run, err
 		return nil, fmt.Errorf("read the runs: %w", err)
 	}
 	for i, r := range runs {
-		if k := known[r.id]; k != nil {
+		if k := known[r.runName]; k != nil {
 			runs[i] = k
 		} else if r.file, err = openFile(t.path(r.runName), false); err != nil {
 			return nil, fmt.Errorf("read run %d: %w", r.id, err)
 		}
 	}
+	t.vain = slices.DeleteFunc(t.vain, func(r runName) bool { return states[r] != built })
 	t.keepJobs(states, lost)
-	vain := slices.DeleteFunc(t.unsure, func(path string) bool { return paths[path] })
-	t.unsure = nil
-	if _, err := t.db.RemoveFiles(vain...); err != nil {
-		return nil, fmt.Errorf("remove what a rollback has left: %w", err)
-	}
+	t.unsure = slices.DeleteFunc(t.unsure, func(path string) bool { return paths[path] })
 	return runs, nil
 }
 

@@ -442,3 +442,29 @@ func TestRunsOfOlderVersionsBecomeFiles(t *testing.T) {
 		p.close(t)
 	}
 }
+
+// A move that fails, for want of room, say, is tried again with each start, and leaves no more each time.
+func TestAMoveThatFailsDoesNotFillTheDisk(t *testing.T) {
+	path, ctx := filepath.Join(t.TempDir(), "t.db"), t.Context()
+	db, err := sqlite.Open(ctx, path, sqlite.Options{Migrations: []string{lsm.Schema("t")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := lsm.AppendEntry(nil, &lsm.Entry{Key: "a", Value: []byte("1")})
+	_, err = db.Write.ExecContext(ctx, `INSERT INTO t_pages (id, data) VALUES (?, ?), (?, ?)`, page(1, 0), data, page(2, 0), data)
+	for id := range 2 { // one of two entries that the second is said to have
+		_, err2 := db.Write.ExecContext(ctx, `INSERT INTO t_runs (id, state, level, upto, entries, expires) VALUES (?, 1, 0, ?, ?, 0)`, id+1, id+1, id+1)
+		err = errors.Join(err, err2)
+	}
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if _, err := start(path, tiny); err == nil || !strings.Contains(err.Error(), "entries") {
+			t.Fatalf("a run that is cut off: %v", err)
+		}
+		if files, err := os.ReadDir(sqlite.FilesOf(path)); err != nil || len(files) > 2 {
+			t.Errorf("%d files, %v", len(files), err)
+		}
+	}
+}

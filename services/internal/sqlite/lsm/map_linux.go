@@ -23,13 +23,3 @@ func mapFile(f *os.File, fresh bool) (all []byte, unmap func([]byte), err error)
 	all, err = syscall.Mmap(int(f.Fd()), 0, int(info.Size()), syscall.PROT_READ, flags)
 	return all, func(all []byte) { _ = syscall.Munmap(all) }, err
 }
-
-// syncDir brings the names of new files to the disk.
-func syncDir(dir string) error {
-	d, err := os.Open(dir) //nolint:gosec // a folder of ours
-	if err != nil {
-		return err
-	}
-	defer func() { _ = d.Close() }()
-	return d.Sync()
-}

@@ -12,6 +12,3 @@ func mapFile(f *os.File, _ bool) (all []byte, unmap func([]byte), err error) {
 	all, err = io.ReadAll(f)
 	return all, nil, err
 }
-
-// syncDir does nothing: folders cannot be brought to the disk everywhere.
-func syncDir(string) error { return nil }

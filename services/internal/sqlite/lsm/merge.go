@@ -22,6 +22,8 @@ type job struct {
 	out    *writer
 	// bottom: nothing is older than what is merged, so that what is deleted or expired needs no trace.
 	bottom bool
+	// done: it has come to its end in a transaction, and is over if that commits.
+	done bool
 }
 
 // work goes on with merges and removals, in proportion to what was written.
@@ -30,13 +32,13 @@ func (v *View) work(ctx context.Context, written int, now int64) error {
 		return fmt.Errorf("begin to merge runs: %w", err)
 	}
 	for level, j := range v.t.jobs {
-		v.worked = true
-		done, err := v.step(ctx, j, v.pressure(level)*(mergeShare*written+mergeLeast), now)
-		if err != nil {
-			return fmt.Errorf("merge runs of level %d: %w", level, err)
+		if j.done {
+			continue
 		}
-		if done {
-			delete(v.t.jobs, level)
+		v.worked = true
+		var err error
+		if j.done, err = v.step(ctx, j, v.pressure(level)*(mergeShare*written+mergeLeast), now); err != nil {
+			return fmt.Errorf("merge runs of level %d: %w", level, err)
 		}
 	}
 	if err := v.expire(ctx, now); err != nil {
@@ -181,21 +183,22 @@ func (v *View) expire(ctx context.Context, now int64) error {
 // clean removes the file of a run that is garbage, and what the database knows of it.
 func (v *View) clean(ctx context.Context) error {
 	for _, r := range v.t.vain {
+		if slices.Contains(v.killed, r) {
+			continue // by an earlier Put
+		}
 		if err := v.kill(ctx, r); err != nil {
 			return err
 		}
 	}
-	v.t.vain = nil
 	if len(v.t.garbage) == 0 {
 		return nil
 	}
-	v.worked = true
 	r := v.t.garbage[0]
 	removed, err := v.t.db.RemoveFiles(v.t.path(r))
 	if err != nil || !removed {
 		return err
 	}
-	v.t.garbage = v.t.garbage[1:]
+	v.worked, v.t.garbage = true, v.t.garbage[1:]
 	_, err = v.tx.Exec(ctx, v.t.sql.dropRun, r.id)
 	return err
 }

@@ -2,8 +2,6 @@ package lsm
 
 import (
 	"encoding/binary"
-	"errors"
-	"io"
 	"os"
 )
 
@@ -69,7 +67,7 @@ func (s *spots) build(part int, x index) error {
 	}
 	buffer := make([]byte, heapBytes)
 	for _, at := range h.far {
-		if _, err := s.file.ReadAt(buffer, at); err != nil && !errors.Is(err, io.EOF) {
+		if _, err := s.file.ReadAt(buffer, at); err != nil {
 			return err
 		}
 		put(buffer)

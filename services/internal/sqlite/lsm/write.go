@@ -3,6 +3,7 @@ package lsm
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 
@@ -38,18 +39,38 @@ func (t *Table) View(ctx context.Context, tx *sqlite.Tx) (*View, error) {
 	return v, nil
 }
 
-// over takes the changes into memory, or forgets them.
-func (v *View) over(committed bool) {
+// over takes the changes into memory, or forgets them, and removes files that are needless now. One that cannot be removed, because of a backup, say,
+// waits for the next transaction.
+func (v *View) over(committed, sure bool) {
+	t := v.t
+	switch {
+	case committed && v.logged > 0:
+		// What a commit that failed has written into the write-ahead log, if it has, is overwritten, so that no crash brings it back.
+		t.needless, t.unsure = append(t.needless, t.unsure...), nil
+	case !committed && sure:
+		t.needless = append(t.needless, v.made...)
+	case !committed:
+		t.unsure = append(t.unsure, v.made...)
+	}
+	if removed, err := t.db.RemoveFiles(t.needless...); err == nil && removed {
+		t.needless = nil
+	}
+	v.keep(committed, sure)
+}
+
+// keep takes the changes into memory, or forgets them.
+func (v *View) keep(committed, sure bool) {
 	v.t.mu.Lock()
 	defer v.t.mu.Unlock()
 	defer v.t.committing.Store(nil)
 	if !committed {
 		// Whether a commit that failed has happened all the same, only the database knows.
-		v.t.stale = v.t.stale || v.worked || len(v.own) > 0
-		v.t.unsure = append(v.t.unsure, v.made...)
+		v.t.stale = v.t.stale || v.worked || !sure
 		return
 	}
 	v.t.garbage = append(v.t.garbage, v.killed...)
+	v.t.vain = slices.DeleteFunc(v.t.vain, func(r runName) bool { return slices.Contains(v.killed, r) })
+	maps.DeleteFunc(v.t.jobs, func(_ int, j *job) bool { return j.done })
 	if v.flushed {
 		clear(v.t.mem) // what it has grown to, it will need again
 		v.t.memSize, v.t.logSize = 0, 0

@@ -132,7 +132,7 @@ func (w *writer) end(ctx context.Context, tx *sqlite.Tx) error {
 	if err := w.out.Sync(); err != nil {
 		return err
 	}
-	if err := syncDir(w.t.db.Files()); err != nil {
+	if err := sqlite.SyncFolder(w.t.db.Files()); err != nil {
 		return err
 	}
 	var err error

@@ -1,8 +1,0 @@
-//go:build !unix
-
-package sqlite
-
-import "os"
-
-// lock does nothing where there is no advisory lock: there a backup is for a database that nobody uses.
-func lock(*os.File, bool) error { return nil }
