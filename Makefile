@@ -137,6 +137,10 @@ mutants: ## Put each deliberate bug of mutants/ into a copy and see that the tes
 test-postgres: ## The stores over a real PostgreSQL with pgvector (scripts/postgres.sh brings one)
 	cd services && ../scripts/postgres.sh go test -timeout 5m -count=1 ./internal/postgres/... ./dedupe/pgstore ./sequencer/pgstore ./embedder/pgstore ./reconciler/pgstore ./verifier/pgstore ./wiring
 
+.PHONY: test-power
+test-power: ## Cut the power of a process between system calls, in a model of a disk, and see that SQLite's merge-trees lose nothing (needs strace; seconds)
+	cd services && HOOKMESH_TEST_POWER=1 go test -count=1 -v -run TestAPowerCutLosesNothing ./internal/sqlite/lsm/
+
 .PHONY: test-servers
 test-servers: ## Gitea and Ghost as real servers: connectors, presets, and webhooks all the way to search (scripts/servers.sh installs them once, some minutes)
 	./scripts/servers.sh go test -C services -tags servers -run Real -timeout 15m -count=1 -p 1 ./connector/gitea ./connector/ghost

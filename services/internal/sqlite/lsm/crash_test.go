@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -19,8 +20,14 @@ import (
 	"github.com/hookmesh/hookmesh/services/internal/sqlite/lsm"
 )
 
-// crashDir names the folder in which a process writes until it is killed.
-const crashDir = "HOOKMESH_LSM_CRASH_DIR"
+const (
+	// crashDir names the folder in which a process writes until it is killed; with crashLives it opens the table so many times, for powerRounds each, and ends.
+	crashDir, crashLives = "HOOKMESH_LSM_CRASH_DIR", "HOOKMESH_LSM_CRASH_LIVES"
+	powerRounds          = 100
+)
+
+// small is a table whose merges take several transactions.
+var small = lsm.Options{Memory: 12_000, Fanout: 2}
 
 // A round replaces all keys of a group at once and adds one of its own; so whatever is committed has each group of one round.
 const (
@@ -75,15 +82,25 @@ func (p *process) holds(t *testing.T, rounds int) (last int) {
 // TestMain is also the process that TestAKilledProcessLosesNothing kills.
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(crashDir); dir != "" {
-		fmt.Println(writeUntilKilled(dir))
-		os.Exit(1)
+		lives, _ := strconv.Atoi(os.Getenv(crashLives))
+		rounds, opts := powerRounds, small
+		if lives == 0 {
+			lives, rounds, opts = 1, math.MaxInt, tiny
+		}
+		for range lives {
+			if err := writeRounds(dir, rounds, opts); err != nil {
+				fmt.Println(err)
+				os.Exit(1)
+			}
+		}
+		os.Exit(0)
 	}
 	os.Exit(m.Run())
 }
 
-// writeUntilKilled goes on where the table ends, and tells each round that is committed.
-func writeUntilKilled(dir string) error {
-	p, err := start(filepath.Join(dir, "t.db"), tiny)
+// writeRounds goes on where the table ends, and tells each round that is committed.
+func writeRounds(dir string, rounds int, opts lsm.Options) error {
+	p, err := start(filepath.Join(dir, "t.db"), opts)
 	if err != nil {
 		return err
 	}
@@ -91,12 +108,13 @@ func writeUntilKilled(dir string) error {
 	if err != nil {
 		return err
 	}
-	for n := len(all); ; n++ {
+	for n := len(all); n-len(all) < rounds; n++ {
 		if err := p.round(n); err != nil {
 			return err
 		}
 		fmt.Printf("round %d\n", n)
 	}
+	return p.db.Close()
 }
 
 func TestAKilledProcessLosesNothing(t *testing.T) {
