@@ -21,7 +21,7 @@ func (s *Service) Hurry(source string) {
 func (s *Service) TellAll(ctx context.Context) error {
 	holding, err := s.conditions(ctx)
 	for _, t := range s.cfg.Alerts {
-		err = errors.Join(err, s.tell(ctx, t, holding, s.deps.Now()))
+		err = errors.Join(err, s.tell(ctx, t, holding, s.deps.Now(), true))
 	}
 	return err
 }

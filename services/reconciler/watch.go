@@ -3,6 +3,7 @@ package reconciler
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -29,25 +30,32 @@ func (s *Service) watch(ctx context.Context) {
 	failures := map[string]int{}
 	for ctx.Err() == nil {
 		now := s.deps.Now()
-		mine, err := s.deps.Store.AcquireLease(ctx, alertLease, s.owner, now, now.Add(3*watchInterval))
+		mine, err := s.turn(ctx)
 		var holding []alert.Condition
 		if err == nil && mine {
 			holding, err = s.conditions(ctx)
 		}
-		if err != nil && ctx.Err() == nil {
-			s.deps.Telemetry.Logger.Warn("looking whether something is wrong failed; trying again", "error", err)
-		}
 		for _, t := range s.cfg.Alerts {
-			if err != nil || !mine || now.Before(pauses[t.Name]) {
-				continue
+			if err == nil && mine && s.deps.Now().Sub(now) >= watchInterval { // those before it were slow: is it still our turn?
+				mine, err = s.turn(ctx)
 			}
-			if err := s.tell(ctx, t, holding, now); err != nil && ctx.Err() == nil {
-				failures[t.Name]++
-				pauses[t.Name] = now.Add(min(watchInterval<<min(failures[t.Name], 10), longestSilence))
+			if err != nil || !mine {
+				break
+			}
+			reachable := !now.Before(pauses[t.Name])
+			switch err := s.tell(ctx, t, holding, now, reachable); {
+			case err != nil && ctx.Err() == nil:
+				if reachable {
+					failures[t.Name]++
+					pauses[t.Name] = now.Add(min(watchInterval<<min(failures[t.Name], 10), longestSilence))
+				}
 				s.deps.Telemetry.Logger.Error("an alert could not be delivered; trying again", "target", t.Name, "error", err)
-			} else {
+			case reachable:
 				failures[t.Name] = 0
 			}
+		}
+		if err != nil && ctx.Err() == nil {
+			s.deps.Telemetry.Logger.Warn("looking whether something is wrong failed; trying again", "error", err)
 		}
 		sleep(ctx, watchInterval)
 	}
@@ -56,9 +64,15 @@ func (s *Service) watch(ctx context.Context) {
 	_ = s.deps.Store.ReleaseLease(last, alertLease, s.owner) // else it ends by itself
 }
 
-// tell delivers to one target what it has to be told. What was told is kept only after it was delivered, so that a crash in between tells
-// it twice rather than never.
-func (s *Service) tell(ctx context.Context, t alert.Target, holding []alert.Condition, now time.Time) error {
+// turn says whether it is for this instance to tell, for longer than one message takes.
+func (s *Service) turn(ctx context.Context) (bool, error) {
+	now := s.deps.Now()
+	return s.deps.Store.AcquireLease(ctx, alertLease, s.owner, now, now.Add(3*watchInterval))
+}
+
+// tell delivers to one target what it has to be told, unless it is to be left alone for a while. What was told is kept only after it was
+// delivered, so that a crash in between tells it twice rather than never; what was seen is kept in any case.
+func (s *Service) tell(ctx context.Context, t alert.Target, holding []alert.Condition, now time.Time, reachable bool) error {
 	raw, err := s.deps.Store.State(ctx, alertState, t.Name)
 	if err != nil {
 		return fmt.Errorf("read what was told: %w", err)
@@ -70,15 +84,17 @@ func (s *Service) tell(ctx context.Context, t alert.Target, holding []alert.Cond
 		}
 	}
 	next, m := book.Observe(holding, s.cfg.AlertPolicy, now)
-	if !m.Empty() {
-		if err := s.deps.Notify(ctx, t, m); err != nil {
-			return err
-		}
+	var failed error
+	if !m.Empty() && reachable {
+		failed = s.deps.Notify(ctx, t, m)
+	}
+	if !m.Empty() && (!reachable || failed != nil) {
+		next = book.See(holding, now)
 	}
 	if raw, err = json.Marshal(next); err != nil {
-		return fmt.Errorf("keep what was told: %w", err)
+		return errors.Join(failed, fmt.Errorf("keep what was told: %w", err))
 	}
-	return s.deps.Store.SetState(ctx, alertState, t.Name, raw)
+	return errors.Join(failed, s.deps.Store.SetState(ctx, alertState, t.Name, raw))
 }
 
 // conditions are what is wrong now.

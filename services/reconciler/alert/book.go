@@ -67,9 +67,8 @@ type Book struct {
 	Sent []time.Time `json:"sent,omitempty"`
 }
 
-// Observe takes in what holds now, and returns the book after it and what is to be told. Whoever cannot deliver the message keeps the old
-// book: nothing is lost, because the next observation yields it again.
-func (b Book) Observe(holding []Condition, p Policy, now time.Time) (Book, Message) {
+// See takes in what holds now, and tells nothing.
+func (b Book) See(holding []Condition, now time.Time) Book {
 	next := Book{Incidents: maps.Clone(b.Incidents)}
 	if next.Incidents == nil {
 		next.Incidents = map[string]Incident{}
@@ -87,6 +86,13 @@ func (b Book) Observe(holding []Condition, p Policy, now time.Time) (Book, Messa
 		in.Condition, in.Seen = c, now
 		next.Incidents[c.key()] = in
 	}
+	return next
+}
+
+// Observe takes in what holds now, and returns the book after it and what is to be told. Whoever cannot deliver the message keeps what
+// See returns instead: nothing is lost, because the next observation yields it again, and what comes and goes meanwhile is not over.
+func (b Book) Observe(holding []Condition, p Policy, now time.Time) (Book, Message) {
+	next := b.See(holding, now)
 	m := next.due(p, now)
 	blocked := len(next.Sent) >= p.PerHour || len(next.Sent) > 0 && now.Sub(next.Sent[len(next.Sent)-1]) < p.Group
 	if m.Empty() || blocked {
