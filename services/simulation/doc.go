@@ -14,6 +14,8 @@
 //     no debt is paid before something was done for it.
 //   - feed: in a share of the seeds the source tells of changes only while a subscription lives that it granted. It ends, is lost, refused, or
 //     made while its answer is lost; what nobody told of must be polled, and nothing that calls us forgotten.
+//   - people: in a share of the seeds the reconcilers tell them of incidents, by the real sender. They are away, slow, answer with errors, or
+//     their answer gets lost. In the end they must believe what is true, and nothing may count as told that did not arrive.
 //   - reconcilers: two instances of the real reconciler that share two sources through leases, poll, sweep, fill and pay debts, its two
 //     stages, and an operator who calls its API: replays dead letters, and has the source polled, swept or read from its beginning.
 //   - TestAnyHistoryAndAnyDeliveryConverge: rapid draws a history and how it is delivered; what it finds is shrunk and kept.

@@ -31,8 +31,10 @@ type feed struct {
 	secret  string
 	grants  []*grant
 	kept    []keptSubscription
-	version int              // counts how often what is kept was written
-	read    map[*process]int // which version a process has read or written last
+	version int // counts how often what is kept was written
+	// read is the version of what is kept that a process goes by, looks the oldest that it has read since: it also reads to see whether
+	// something is wrong.
+	read, looks map[*process]int
 }
 
 // grant is a subscription as the source sees it: it calls us in [from, to).
@@ -60,7 +62,7 @@ var everyResource = []string{"a", "b", "c"}
 
 func newFeed(s *source) *feed {
 	d := s.dice
-	f := &feed{source: s, life: []time.Duration{10, 15, 20}[d.IntN(3, "life")] * time.Minute, tells: chance(d, 2, "tells"), secret: "first", untold: map[int]bool{}, read: map[*process]int{}}
+	f := &feed{source: s, life: []time.Duration{10, 15, 20}[d.IntN(3, "life")] * time.Minute, tells: chance(d, 2, "tells"), secret: "first", untold: map[int]bool{}, read: map[*process]int{}, looks: map[*process]int{}}
 	f.replaces = !f.tells && chance(d, 2, "replaces")
 	f.unneeded = s.world.start.Add(time.Duration(d.IntN(int(s.world.end().Sub(s.world.start)/time.Millisecond)+1, "unneeded"))*time.Millisecond + 223*time.Nanosecond)
 	return f
@@ -194,6 +196,9 @@ func (f *feed) made(ctx context.Context, g *grant, what string) (connector.Subsc
 
 // Resources implements connector.Subscriber.
 func (f *feed) Resources(ctx context.Context) ([]string, error) {
+	p := processOf(ctx)
+	f.read[p] = f.looks[p]
+	delete(f.looks, p)
 	if err := f.reach(ctx, "asks what has to be watched"); err != nil {
 		return nil, err
 	}
@@ -284,10 +289,14 @@ func (f *feed) Subscriptions(ctx context.Context) (list []connector.Subscription
 	return list, true, f.answer(ctx, "asks which subscriptions there are")
 }
 
-// looked takes in that a process has read what is kept.
+// looked takes in that a process has read what is kept: to keep it up, or to see whether something is wrong with it.
 func (f *feed) looked(ctx context.Context) {
-	if f != nil {
-		f.read[processOf(ctx)] = f.version
+	if f == nil {
+		return
+	}
+	p := processOf(ctx)
+	if looked, ok := f.looks[p]; !ok || f.version < looked {
+		f.looks[p] = f.version
 	}
 }
 
@@ -309,6 +318,9 @@ func (f *feed) keeps(ctx context.Context, state []byte) {
 		f.compare(p, next, beside)
 		f.kept, f.version = next, f.version+1
 		f.read[p] = f.version
+		if f.looks[p] == f.version-1 {
+			f.looks[p] = f.version
+		}
 	})
 }
 

@@ -452,7 +452,12 @@ func (g *gateways) unpaid() (bad []string) {
 		}
 	}
 	for _, o := range g.owed {
-		if o.process.dead && o.process.died.Before(g.writable(o.at).Add(deathbed)) {
+		end := g.writable(o.at).Add(deathbed)
+		if o.process.dead && o.process.died.Before(end) {
+			continue
+		}
+		// Who is told to end while its spool is full and Kafka takes nothing has nowhere to leave it. The delivery had no 2xx.
+		if o.reason == "SPOOL_FULL" && !o.process.ended.IsZero() && o.process.ended.Before(end) {
 			continue
 		}
 		i := slices.IndexFunc(debts, func(d *eventv1.Debt) bool {
@@ -501,13 +506,21 @@ func (t stepTracer) Start(ctx context.Context, name string, _ ...trace.SpanStart
 	}
 	ctx = context.WithValue(ctx, pathKey{}, pathOf(ctx)+name+": ")
 	_ = t.hooks.step(ctx, "begins") // a dead process fails at what it does next
-	return ctx, stepSpan{ctx: ctx, hooks: t.hooks}
+	return ctx, stepSpan{ctx: ctx, hooks: t.hooks, name: name}
 }
 
 type stepSpan struct {
 	noop.Span
 	ctx   context.Context
 	hooks hooks
+	name  string
+}
+
+// End is a step for those who were verified together: which of them asks dedupe, when only one may, would else be chance.
+func (s stepSpan) End(...trace.SpanEndOption) {
+	if s.name == "verify" {
+		_ = s.hooks.step(s.ctx, "ends")
+	}
 }
 
 func (s stepSpan) RecordError(error, ...trace.EventOption) { _ = s.hooks.step(s.ctx, "fails") }

@@ -69,12 +69,19 @@ const (
 	metEnded          = "a subscription is ended that is not needed any more"
 	metAnswerLost     = "the answer to who subscribes is lost"
 	metBeside         = "two keep a source's subscriptions at once"
+	metSlowTarget     = "who is told of incidents answers late"
+	metAwayTarget     = "who is told of incidents is away"
+	metUnheard        = "people are told, and the answer is lost"
+	metOpened         = "people are told of an incident"
+	metOver           = "people are told that an incident is over"
+	metBound          = "people were told as often as they may be within an hour"
 	metSecret         = "a source is given another secret"
 )
 
 var everything = []string{metDeath, metFault, metSecond, metFenced, metClock, metGatewaysOwn, metUnreadable, metPowerCut, metReplaced, metKafkaAway, metLate, metRefused, metDuplicate, metRate,
 	metOverload, metStale, metAlone, metCrowd, metGivenUp, metCrowdGone, metLeftAlone, metSpooled, metRotated, metSeveral, metDrained, metFull, metNowhere, metBusy, metForgotten, metSlowSource,
-	metZombie, metWalk, metPaid, metReplayed, metByHand, metUntold, metUnsubscribable, metNotRenewed, metRenewed, metReplacedFeed, metGone, metEnded, metAnswerLost, metBeside, metSecret}
+	metZombie, metWalk, metPaid, metReplayed, metByHand, metUntold, metUnsubscribable, metNotRenewed, metRenewed, metReplacedFeed, metGone, metEnded, metAnswerLost, metBeside, metSecret,
+	metSlowTarget, metAwayTarget, metUnheard, metOpened, metOver, metBound}
 
 // A rule that the simulation never comes to is not proven by it, however many seeds pass.
 func TestTheSimulationMeetsEveryFaultAndEveryRule(t *testing.T) {

@@ -34,7 +34,9 @@ type reconcilers struct {
 	live     [2]*reconciler.Service
 	operated *reconciler.Service
 	// begun are all that ever were, for two may live in one slot.
-	begun   []*reconciler.Service
+	begun []*reconciler.Service
+	// people are told of incidents; nil: nobody is.
+	people  *people
 	sources []reconciler.Source
 	ids     int
 }
@@ -44,6 +46,9 @@ func addReconcilers(s *simulation, known *embedder.Service) *reconcilers {
 	r := &reconcilers{simulation: s, known: known, source: newSource(s.world, s.scheduler, s.dice, s.log)}
 	r.store = newReconcilerStore(s.scheduler, r.source)
 	r.sources = r.configured()
+	if r.people = newPeople(r); r.people != nil {
+		r.source.people = r.people
+	}
 	r.live, r.operated = [2]*reconciler.Service{r.service(0, "one"), r.service(1, "two")}, r.service(0, "operator")
 	addStage(s, 3, "debts", kafka.TopicDebts, r.store.memory, livingHandler{func() stage.Handler[reconciler.Tx] { return r.live[0].Debts() }})
 	addStage(s, 4, "letters", kafka.TopicDead, r.store.memory, livingHandler{func() stage.Handler[reconciler.Tx] { return r.live[1].DeadLetters() }})
@@ -99,7 +104,11 @@ func (r *reconcilers) service(number int, owner string) *reconciler.Service {
 			return fmt.Sprintf("found-%04d", r.ids)
 		},
 	}
-	service, err := reconciler.New(deps, reconciler.Config{Owner: owner}, r.sources)
+	cfg := reconciler.Config{Owner: owner}
+	if r.people != nil {
+		r.people.configure(number, owner, &deps, &cfg)
+	}
+	service, err := reconciler.New(deps, cfg, r.sources)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -269,6 +278,7 @@ func (r *reconcilers) unpaid() (bad []string) {
 		bad = append(bad, "the source was never read to its end")
 	}
 	bad = append(bad, r.source.feed.left()...)
+	bad = append(bad, r.people.untold()...)
 	slices.Sort(bad)
 	return append(bad, r.source.broken...)
 }

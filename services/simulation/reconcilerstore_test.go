@@ -323,6 +323,9 @@ func (s *reconcilerStore) State(ctx context.Context, kind, source string) (state
 		s.source.looked(ctx, kind, source)
 		state = slices.Clone(kept)
 	})
+	if err != nil {
+		s.source.notKept(ctx, kind, source)
+	}
 	return state, err
 }
 

@@ -20,9 +20,11 @@ var (
 
 // process is one instance of something: it dies as a whole.
 type process struct {
-	name   string
-	dead   bool
-	died   time.Time
+	name string
+	dead bool
+	died time.Time
+	// ended is when it came to its end in order; zero: it did not.
+	ended  time.Time
 	cancel context.CancelCauseFunc
 }
 

@@ -220,6 +220,9 @@ func (s *simulation) start(sl *slot) {
 		if errors.Is(err, stage.ErrFenced) {
 			s.scheduler.tally.met(metFenced)
 		}
+		if !p.dead {
+			p.ended = time.Now()
+		}
 		_ = s.scheduler.step(ctx, fmt.Sprintf("ends (fenced: %v)", errors.Is(err, stage.ErrFenced)))
 		sl.live = slices.DeleteFunc(sl.live, func(q *process) bool { return q == p })
 		if len(sl.live) == 0 && s.ctx.Err() == nil {
@@ -283,6 +286,9 @@ func (s *simulation) run() {
 	time.Sleep(rest + 9*time.Minute + 103*time.Nanosecond)
 	s.reconcilers.pollLast()
 	time.Sleep(6*time.Minute + 107*time.Nanosecond)
+	if pp := s.reconcilers.people; pp != nil && pp.policy.PerHour < 100 {
+		time.Sleep(time.Hour) // what did not fit is told then
+	}
 	cancel()
 	s.wg.Wait()
 	close(stop)

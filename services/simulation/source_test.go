@@ -25,6 +25,8 @@ type source struct {
 	page      int
 	// feed is how it calls us; nil: nobody has to ask it to.
 	feed *feed
+	// people are told of incidents; nil: nobody is.
+	people *people
 	// silent: its list names no deletion, so that only a sweep finds one whose webhook was lost.
 	silent bool
 	// epoch counts how often it has forgotten its cursors.
@@ -331,22 +333,34 @@ func (s *source) pays(d *eventv1.Debt, version int64) {
 
 // looked takes in that something was read of what is kept of a source.
 func (s *source) looked(ctx context.Context, kind, name string) {
-	if s != nil && kind == "subscriptions" && name == "s" {
+	switch {
+	case s == nil:
+	case kind == "subscriptions" && name == "s":
 		s.feed.looked(ctx)
+	case kind == "alerts":
+		s.people.looked(ctx, name)
 	}
 }
 
 // keeps takes in what is to be kept of a source.
 func (s *source) keeps(ctx context.Context, kind, name string, state []byte) {
-	if s != nil && kind == "subscriptions" && name == "s" {
+	switch {
+	case s == nil:
+	case kind == "subscriptions" && name == "s":
 		s.feed.keeps(ctx, state)
+	case kind == "alerts":
+		s.pending = append(s.pending, func() { s.people.keeps(processOf(ctx), name, state) })
 	}
 }
 
 // notKept takes in that it was not kept, or that nobody heard so.
 func (s *source) notKept(ctx context.Context, kind, name string) {
-	if s != nil && kind == "subscriptions" && name == "s" {
+	switch {
+	case s == nil:
+	case kind == "subscriptions" && name == "s":
 		s.feed.notKept(ctx)
+	case kind == "alerts":
+		s.people.notKept(ctx)
 	}
 }
 
