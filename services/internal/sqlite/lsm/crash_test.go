@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,7 +24,9 @@ import (
 
 const (
 	// crashDir names the folder in which a process writes until it is killed; with crashLives it opens the table so many times, for powerRounds each, and ends.
+	// What it writes begins with crashWho.
 	crashDir, crashLives = "HOOKMESH_LSM_CRASH_DIR", "HOOKMESH_LSM_CRASH_LIVES"
+	crashWho             = "HOOKMESH_LSM_CRASH_WHO"
 	powerRounds          = 100
 )
 
@@ -35,13 +39,21 @@ const (
 	groupKeys = 10
 )
 
-func groupKey(group, i int) string { return fmt.Sprintf("group-%02d/%d", group, i) }
+func (p *process) groupKey(group, i int) string {
+	return fmt.Sprintf("%sgroup-%02d/%d", p.who, group, i)
+}
+
+// rounds are those that are committed.
+func (p *process) rounds() (int, error) {
+	all, err := p.table.Scan(context.Background(), p.who+"round-", p.who+"round.", 1_000_000)
+	return len(all), err
+}
 
 func (p *process) round(n int) error {
 	return p.tx(func(ctx context.Context, v *lsm.View) error {
-		entries := []lsm.Entry{{Key: fmt.Sprintf("round-%06d", n), Value: make([]byte, 60)}}
+		entries := []lsm.Entry{{Key: fmt.Sprintf("%sround-%06d", p.who, n), Value: make([]byte, 60)}}
 		for i := range groupKeys {
-			entries = append(entries, lsm.Entry{Key: groupKey(n%groups, i), Value: strconv.AppendInt(nil, int64(n), 10)})
+			entries = append(entries, lsm.Entry{Key: p.groupKey(n%groups, i), Value: strconv.AppendInt(nil, int64(n), 10)})
 		}
 		return v.Put(ctx, entries, 0)
 	})
@@ -50,17 +62,17 @@ func (p *process) round(n int) error {
 // holds says what is wrong with a table in which some rounds are committed, and maybe one more.
 func (p *process) holds(t *testing.T, rounds int) (last int) {
 	t.Helper()
-	all, err := p.table.Scan(t.Context(), "round-", "round.", 1_000_000)
+	last, err := p.rounds()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if last = len(all); last != rounds && last != rounds+1 {
+	if last != rounds && last != rounds+1 {
 		t.Fatalf("%d rounds of %d", last, rounds)
 	}
 	for g := range groups {
 		keys := make([]string, groupKeys)
 		for i := range keys {
-			keys[i] = groupKey(g, i)
+			keys[i] = p.groupKey(g, i)
 		}
 		found, err := p.table.Get(t.Context(), keys)
 		if err != nil {
@@ -104,11 +116,12 @@ func writeRounds(dir string, rounds int, opts lsm.Options) error {
 	if err != nil {
 		return err
 	}
-	all, err := p.table.Scan(context.Background(), "round-", "round.", 1_000_000)
+	p.who = os.Getenv(crashWho)
+	first, err := p.rounds()
 	if err != nil {
 		return err
 	}
-	for n := len(all); n-len(all) < rounds; n++ {
+	for n := first; n-first < rounds; n++ {
 		if err := p.round(n); err != nil {
 			return err
 		}
@@ -117,41 +130,111 @@ func writeRounds(dir string, rounds int, opts lsm.Options) error {
 	return p.db.Close()
 }
 
+// live has a process write rounds and kills it after some. It says how many rounds there were each time.
+func live(ctx context.Context, dir, who string, told func(rounds int)) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, os.Args[0]) //nolint:gosec // this test
+	cmd.Env = append(os.Environ(), crashDir+"="+dir, crashWho+"="+who)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	most, seen := 20+rand.IntN(150), 0
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		var n int
+		if _, err := fmt.Sscanf(lines.Text(), "round %d", &n); err != nil {
+			return fmt.Errorf("the process says %q: %w", lines.Text(), errors.Join(err, cmd.Wait()))
+		}
+		told(n + 1)
+		if seen++; seen == most {
+			_ = cmd.Process.Kill() // it goes on meanwhile, so that it dies anywhere
+		}
+	}
+	if err := cmd.Wait(); seen < most {
+		return fmt.Errorf("the process ended by itself after %d rounds: %w", seen, err)
+	}
+	return nil
+}
+
 func TestAKilledProcessLosesNothing(t *testing.T) {
 	dir := t.TempDir()
 	rounds := 0
 	for range 12 {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		cmd := exec.CommandContext(ctx, os.Args[0]) //nolint:gosec // this test
-		cmd.Env = append(os.Environ(), crashDir+"="+dir)
-		out, err := cmd.StdoutPipe()
-		if err != nil {
+		if err := live(t.Context(), dir, "", func(n int) { rounds = n }); err != nil {
 			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		most, seen := 20+rand.IntN(150), 0
-		for lines := bufio.NewScanner(out); lines.Scan(); {
-			var n int
-			if _, err := fmt.Sscanf(lines.Text(), "round %d", &n); err != nil {
-				t.Fatalf("the process says %q", lines.Text())
-			}
-			rounds = n + 1
-			if seen++; seen == most {
-				_ = cmd.Process.Kill() // it goes on meanwhile, so that it dies anywhere
-			}
-		}
-		_ = cmd.Wait()
-		cancel()
-		if seen < most {
-			t.Fatalf("the process ended by itself after %d rounds", seen)
 		}
 		p := open(t, filepath.Join(dir, "t.db"), tiny)
 		rounds = p.holds(t, rounds)
 		p.named(t)
 		p.close(t)
 	}
+}
+
+// Two processes write to a table and are killed now and then, and a third one reads it and makes backups.
+func TestProcessesShareATable(t *testing.T) {
+	dir := t.TempDir()
+	p := open(t, filepath.Join(dir, "t.db"), tiny)
+	writers := []string{"a-", "b-"}
+	told := make([]atomic.Int64, len(writers))
+	var wg sync.WaitGroup
+	var living atomic.Int32
+	for i, who := range writers {
+		living.Add(1)
+		wg.Go(func() {
+			defer living.Add(-1)
+			for range 4 {
+				if err := live(t.Context(), dir, who, func(n int) { told[i].Store(int64(n)) }); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for n := 0; living.Load() > 0; n++ {
+		for i, who := range writers {
+			least := int(told[i].Load())
+			p.who = who
+			if rounds, err := p.rounds(); err != nil || rounds < least {
+				t.Errorf("%d rounds of %s of at least %d, %v", rounds, who, least, err)
+			}
+		}
+		if n%20 > 0 {
+			continue
+		}
+		to := filepath.Join(dir, strconv.Itoa(n), "t.db")
+		if err := os.Mkdir(filepath.Dir(to), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := sqlite.Backup(t.Context(), p.db.Path(), to); err != nil {
+			t.Fatal(err)
+		}
+		copied := open(t, to, tiny)
+		for _, who := range writers {
+			copied.who = who
+			rounds, err := copied.rounds()
+			if err != nil {
+				t.Fatal(err)
+			}
+			copied.holds(t, rounds)
+		}
+		copied.named(t)
+		copied.close(t)
+	}
+	wg.Wait()
+	for range 2 {
+		for i, who := range writers {
+			p.who = who
+			p.holds(t, int(told[i].Load()))
+		}
+		p.close(t)
+		p = open(t, filepath.Join(dir, "t.db"), tiny)
+	}
+	p.named(t)
+	p.close(t)
 }
 
 // named checks that each file is one that the database names, and that none is missing, as it is after a start.
@@ -238,11 +321,11 @@ func TestABackupIsOneMoment(t *testing.T) {
 			t.Fatal(err)
 		}
 		copied := open(t, to, tiny)
-		all, err := copied.table.Scan(t.Context(), "round-", "round.", 1_000_000)
-		if err != nil || len(all) < 60 {
-			t.Fatalf("%d rounds, %v", len(all), err)
+		rounds, err := copied.rounds()
+		if err != nil || rounds < 60 {
+			t.Fatalf("%d rounds, %v", rounds, err)
 		}
-		copied.holds(t, len(all))
+		copied.holds(t, rounds)
 		copied.named(t)
 		copied.close(t)
 	}

@@ -25,6 +25,8 @@ var tiny = lsm.Options{Memory: 3000, Fanout: 2}
 type process struct {
 	db    *sqlite.DB
 	table *lsm.Table
+	// who is what the keys of its rounds begin with.
+	who string
 }
 
 func start(path string, opts lsm.Options) (*process, error) {
@@ -37,7 +39,7 @@ func start(path string, opts lsm.Options) (*process, error) {
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	return &process{db, table}, nil
+	return &process{db: db, table: table}, nil
 }
 
 func open(t testing.TB, path string, opts lsm.Options) *process {
