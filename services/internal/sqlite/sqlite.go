@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
+	"time"
 
 	sqlite3 "modernc.org/sqlite" // the driver "sqlite", in pure Go
 )
@@ -59,7 +60,13 @@ func Open(ctx context.Context, path string, opts Options) (*DB, error) {
 	}
 	write.SetMaxOpenConns(1)
 	db := &DB{Write: write, path: path, statements: statements{ready: map[string]*sql.Stmt{}, wanted: map[string]bool{}}}
-	if err := db.migrate(ctx, opts.Migrations); err != nil {
+	// Where several processes open a new database, or one closes it meanwhile, SQLite does not always wait by itself.
+	for began := time.Now(); ; time.Sleep(openPause) {
+		if err = db.migrate(ctx, opts.Migrations); !Busy(err) || time.Since(began) > busyTimeout || ctx.Err() != nil {
+			break
+		}
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("migrate database %s: %w", path, err), write.Close())
 	}
 	db.Read, err = sql.Open("sqlite", dsn(path, 1<<10))
@@ -79,6 +86,9 @@ func Open(ctx context.Context, path string, opts Options) (*DB, error) {
 // checkpointer does so beside the commits, as a rule long before.
 const walBytes = 64 << 20
 
+// busyTimeout is how long is waited for other processes, and openPause how long between two tries to open.
+const busyTimeout, openPause = 10 * time.Second, 5 * time.Millisecond
+
 // pageBytes is SQLite's own default.
 const pageBytes = 4096
 
@@ -86,7 +96,7 @@ const pageBytes = 4096
 // transactions that take the write lock at their beginning, so that none fails half-way for want of it.
 func dsn(path string, cacheKiB int) string {
 	q := url.Values{}
-	q.Add("_pragma", "busy_timeout(10000)")
+	q.Add("_pragma", fmt.Sprintf("busy_timeout(%d)", busyTimeout.Milliseconds()))
 	q.Add("_pragma", "journal_mode(WAL)")
 	q.Add("_pragma", "synchronous(FULL)")
 	q.Add("_pragma", fmt.Sprintf("wal_autocheckpoint(%d)", walBytes/pageBytes))
