@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"errors"
+	"iter"
 	"slices"
 	"strings"
 )
@@ -20,8 +21,8 @@ type Entry struct {
 // size is about how many bytes an entry takes in memory.
 func (e *Entry) size() int { return len(e.Key) + len(e.Value) + 96 }
 
-// sorted returns entries in the order of their keys. Most of it is decided by eight bytes of each key, after those that all have in common.
-func sorted(m map[string]Entry) []Entry {
+// sorted hands out entries in the order of their keys. Most of it is decided by eight bytes of each key, after those that all have in common.
+func sorted(m map[string]Entry) iter.Seq[*Entry] {
 	least, most := "", ""
 	for k := range m {
 		if least == "" || k < least {
@@ -53,11 +54,13 @@ func sorted(m map[string]Entry) []Entry {
 		}
 		return strings.Compare(all[a.at].Key, all[b.at].Key)
 	})
-	out := make([]Entry, len(all))
-	for i, o := range order {
-		out[i] = all[o.at]
+	return func(yield func(*Entry) bool) {
+		for _, o := range order {
+			if !yield(&all[o.at]) {
+				return
+			}
+		}
 	}
-	return out
 }
 
 var errCorrupt = errors.New("an entry is cut off")

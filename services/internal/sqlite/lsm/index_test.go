@@ -148,7 +148,10 @@ func TestEntriesAreSortedByTheirKeys(t *testing.T) {
 		for _, k := range rapid.SliceOfN(rapid.StringMatching(`[\x00ab/\x{ff}]{0,14}`), 0, 40).Draw(t, "keys") {
 			m[prefix+k] = Entry{Key: prefix + k, Value: []byte(k)}
 		}
-		all := sorted(m)
+		var all []Entry
+		for e := range sorted(m) {
+			all = append(all, *e)
+		}
 		if len(all) != len(m) || !slices.IsSortedFunc(all, func(a, b Entry) int { return strings.Compare(a.Key, b.Key) }) {
 			t.Fatalf("%v", all)
 		}

@@ -100,6 +100,8 @@ type Table struct {
 	garbage  []runName
 	unsure   []string
 	needless []string
+	// batch is memory for what a transaction writes into the log.
+	batch []byte
 
 	// committing is what a transaction of this process makes of last and version.
 	committing atomic.Pointer[[2]int64]

@@ -62,13 +62,15 @@ func (v *View) pressure(level int) int {
 	return max(1, n/v.t.opts.Fanout)
 }
 
-// start begins to merge each level that has enough runs.
+// start begins to merge each level that has enough runs. Those of a level are next to each other.
 func (v *View) start(ctx context.Context) error {
-	levels := map[int][]*run{}
-	for _, r := range v.runs {
-		levels[r.level] = append(levels[r.level], r)
-	}
-	for level, runs := range levels {
+	for rest := v.runs; len(rest) > 0; {
+		level := rest[0].level
+		runs := rest
+		if end := slices.IndexFunc(rest, func(r *run) bool { return r.level != level }); end >= 0 {
+			runs = rest[:end]
+		}
+		rest = rest[len(runs):]
 		others := v.t.building[level+1]
 		if len(runs) < v.t.opts.Fanout || v.t.jobs[level] != nil || (len(others) > 0 && len(runs) < 2*v.t.opts.Fanout) {
 			continue // another process merges them; if it does not get on, it has died
@@ -81,7 +83,7 @@ func (v *View) start(ctx context.Context) error {
 			v.version++ // if it lives, it is told
 		}
 		delete(v.t.building, level+1)
-		inputs := runs[len(runs)-v.t.opts.Fanout:] // the oldest
+		inputs := slices.Clone(runs[len(runs)-v.t.opts.Fanout:]) // the oldest
 		total, size := int64(0), int64(0)
 		cursors := make([]cursor, len(inputs))
 		for i, r := range inputs {

@@ -18,7 +18,7 @@ func (t *Table) Get(ctx context.Context, keys []string) (map[string]Entry, error
 	}
 	found := make(map[string]Entry, len(keys))
 	t.mu.RLock()
-	rest, runs := lookIn(t.mem, keys, found, nil), slices.Clone(t.runs)
+	rest, runs := lookIn(t.mem, keys, found), slices.Clone(t.runs)
 	t.mu.RUnlock()
 	if err := t.lookUp(runs, rest, found); err != nil {
 		return nil, err
@@ -28,7 +28,11 @@ func (t *Table) Get(ctx context.Context, keys []string) (map[string]Entry, error
 }
 
 // lookIn takes what a map has of keys and returns the others.
-func lookIn(m map[string]Entry, keys []string, found map[string]Entry, rest []string) []string {
+func lookIn(m map[string]Entry, keys []string, found map[string]Entry) []string {
+	if len(m) == 0 {
+		return keys
+	}
+	rest := make([]string, 0, len(keys))
 	for _, k := range keys {
 		if e, ok := m[k]; ok {
 			found[k] = e

@@ -34,7 +34,7 @@ func (t *Table) View(ctx context.Context, tx *sqlite.Tx) (*View, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &View{t: t, tx: tx, own: map[string]Entry{}, runs: slices.Clone(t.runs), last: t.last, version: t.version, next: next}
+	v := &View{t: t, tx: tx, runs: slices.Clone(t.runs), last: t.last, version: t.version, next: next}
 	tx.After(v.over)
 	return v, nil
 }
@@ -85,9 +85,9 @@ func (v *View) keep(committed, sure bool) {
 // Get returns what is under keys. What is not there, or deleted, is not in the map.
 func (v *View) Get(_ context.Context, keys []string) (map[string]Entry, error) {
 	found := make(map[string]Entry, len(keys))
-	rest := lookIn(v.own, keys, found, nil)
+	rest := lookIn(v.own, keys, found)
 	if !v.flushed {
-		rest = lookIn(v.t.mem, rest, found, nil)
+		rest = lookIn(v.t.mem, rest, found)
 	}
 	if err := v.t.lookUp(v.runs, rest, found); err != nil {
 		return nil, err
@@ -121,14 +121,16 @@ func (v *View) Put(ctx context.Context, entries []Entry, now int64) error {
 			return fmt.Errorf("write a run: %w", err)
 		}
 	}
-	size := 0
-	for i := range entries {
-		size += entries[i].size()
+	if v.own == nil {
+		v.own = make(map[string]Entry, len(entries))
 	}
-	batch := make([]byte, 0, size)
+	batch := v.t.batch[:0]
 	for i := range entries {
 		batch = appendEntry(batch, &entries[i])
 		v.own[entries[i].Key] = entries[i]
+	}
+	if cap(batch) <= v.t.opts.Memory {
+		v.t.batch = batch
 	}
 	v.last++
 	if _, err := v.tx.Exec(ctx, v.t.sql.addLog, v.last, batch); err != nil {
@@ -157,7 +159,7 @@ func (v *View) flush(ctx context.Context) error {
 		return err
 	}
 	var key []byte
-	for _, e := range sorted(v.t.mem) {
+	for e := range sorted(v.t.mem) {
 		key = append(key[:0], e.Key...)
 		if err := w.add(&raw{key: key, value: e.Value, expires: e.Expires, deleted: e.Deleted}); err != nil {
 			w.close()
