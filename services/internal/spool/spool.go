@@ -224,11 +224,12 @@ func (s *Spool) Stats() Stats {
 	return Stats{Records: int64(s.next - s.cursor), Bytes: s.bytes - s.drainedLocked(), MaxBytes: s.opts.MaxBytes, Lost: s.lost}
 }
 
-// Empty reports whether every record was acknowledged by the reader.
+// Empty reports whether every record was acknowledged by the reader. What waits to be written to a spool that has failed is refused, so that nothing
+// waits behind it.
 func (s *Spool) Empty() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.next == s.cursor && s.queued == 0
+	return s.next == s.cursor && (s.queued == 0 || s.failed != nil)
 }
 
 // Err is nil, or the reason why the spool acknowledges nothing any more.

@@ -431,3 +431,24 @@ func TestManyCallersAppendWhileOneReads(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// Whoever was refused looks whether records wait in the spool, which others' must not overtake; those that are being refused do not.
+func TestASpoolThatHasFailedIsEmptyWhileItRefusesTheRest(t *testing.T) {
+	d := newMemDisk()
+	s := mustOpen(t, "", Options{Disk: d})
+	mustAppend(t, s, sized(10))
+	drain(t, s, true)
+	d.failSync = 1
+	if err := s.Append(t.Context(), []Record{sized(10)}); !errors.Is(err, ErrFailed) {
+		t.Fatal(err)
+	}
+	s.mu.Lock()
+	s.queued += 10 // of a caller whose group the writer has not come to
+	s.mu.Unlock()
+	if !s.Empty() {
+		t.Error("what is refused in a moment counts as waiting")
+	}
+	s.mu.Lock()
+	s.queued -= 10
+	s.mu.Unlock()
+}
