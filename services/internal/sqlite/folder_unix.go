@@ -4,6 +4,7 @@ package sqlite
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"syscall"
 )
@@ -19,6 +20,23 @@ func lock(f *os.File, shared bool) (locked bool, err error) {
 		return false, nil
 	}
 	return err == nil, err
+}
+
+// Hold marks a file as one that its process writes, until it closes the file or dies.
+func Hold(f *os.File) error {
+	_, err := lock(f, false)
+	return err
+}
+
+// Held says whether a process writes a file. One that is not there is written by nobody.
+func Held(path string) bool {
+	f, err := os.Open(path) //nolint:gosec // a name of ours
+	if err != nil {
+		return !errors.Is(err, fs.ErrNotExist)
+	}
+	defer func() { _ = f.Close() }()
+	locked, err := lock(f, false)
+	return err != nil || !locked
 }
 
 // SyncFolder brings the names of new files to the disk.

@@ -434,3 +434,43 @@ func TestAMergeWhoseEndIsRolledBackBeginsAnew(t *testing.T) {
 	}
 	p.named(t)
 }
+
+// A process that died over a merge leaves a run that is not done. Nobody waits for it, as for one that lives, until twice as many runs are there.
+func TestAMergeOfTheDeadBeginsAnewAtOnce(t *testing.T) {
+	const fanout, run = 4, 100
+	for _, living := range []bool{false, true} {
+		p := open(t, filepath.Join(t.TempDir(), "t.db"), lsm.Options{Memory: run * 150, Fanout: fanout})
+		if _, err := p.db.Write.Exec(`INSERT INTO t_runs (id, token, state, level, upto, entries, expires) VALUES (1000, 1, 2, 1, 0, 0, 0)`); err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(p.db.Files(), "t-1000-0000000000000001.run")
+		f, err := os.Create(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if living {
+			if err := sqlite.Hold(f); err != nil {
+				t.Fatal(err)
+			}
+		}
+		p.close(t)
+		p, most := open(t, p.db.Path(), lsm.Options{Memory: run * 150, Fanout: fanout}), 0
+		for n := 0; n < 30*run; n += 10 {
+			p.fill(t, n, n+10, 10)
+			waiting := 0
+			if err := p.db.Read.QueryRow(`SELECT count(*) FROM t_runs WHERE state = 1 AND level = 0`).Scan(&waiting); err != nil {
+				t.Fatal(err)
+			}
+			most = max(most, waiting)
+		}
+		if waited := most >= 2*fanout; waited != living {
+			t.Errorf("up to %d runs wait for a merge of a process; it lives: %v", most, living)
+		}
+		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("what it left: %v", err)
+		}
+		p.named(t)
+		_ = f.Close()
+		p.close(t)
+	}
+}

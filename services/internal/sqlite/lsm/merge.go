@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"slices"
+
+	"github.com/hookmesh/hookmesh/services/internal/sqlite"
 )
 
 const (
@@ -71,9 +73,13 @@ func (v *View) start(ctx context.Context) error {
 			runs = rest[:end]
 		}
 		rest = rest[len(runs):]
+		if len(runs) < v.t.opts.Fanout || v.t.jobs[level] != nil {
+			continue
+		}
 		others := v.t.building[level+1]
-		if len(runs) < v.t.opts.Fanout || v.t.jobs[level] != nil || (len(others) > 0 && len(runs) < 2*v.t.opts.Fanout) {
-			continue // another process merges them; if it does not get on, it has died
+		living := slices.ContainsFunc(others, func(r runName) bool { return sqlite.Held(v.t.path(r)) })
+		if living && len(runs) < 2*v.t.opts.Fanout {
+			continue // another process merges them; if it does not get on, it is stuck
 		}
 		v.worked = true
 		for _, r := range others {

@@ -3,6 +3,7 @@ package lsm
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -50,6 +51,9 @@ func (v *View) begin(ctx context.Context, level int, upto, entries int64) (*writ
 	out, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return nil, err
+	}
+	if err := sqlite.Hold(out); err != nil {
+		return nil, errors.Join(err, out.Close())
 	}
 	return &writer{t: v.t, run: r, out: out, at: headerBytes, stretch: headerBytes, spots: newSpots(path+spotsSuffix, entries)}, nil
 }
