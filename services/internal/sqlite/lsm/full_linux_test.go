@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
@@ -52,6 +53,15 @@ func descriptors(t *testing.T, dir string) (open []string) {
 // Files of runs end anywhere because the disk is full: in the entries, in the index, in the file of spots. Each such transaction fails and
 // leaves nothing; the others go on, and with them merges.
 func TestAFullDiskLosesAndLeavesNothing(t *testing.T) {
+	const ours = "HOOKMESH_LSM_FULL_DISK"
+	if os.Getenv(ours) == "" { // in a process of its own, because the limit is for all files, with those in which go test keeps its accounts
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestAFullDiskLosesAndLeavesNothing$") //nolint:gosec // this test
+		cmd.Env = append(os.Environ(), ours+"=1")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%v: %s", err, out)
+		}
+		return
+	}
 	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // which would close what is forgotten
 	signal.Ignore(syscall.SIGXFSZ)
 	defer signal.Reset(syscall.SIGXFSZ)
