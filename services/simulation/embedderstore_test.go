@@ -349,6 +349,9 @@ func (s *embedderStore) Breakers(_ context.Context, seen int64) (out map[string]
 	s.read(func() {
 		if changes, _ = s.t.changes.get(struct{}{}); changes != seen {
 			out = s.t.breakers.all()
+			for endpoint, state := range out { // the caller's, as what a database hands out
+				out[endpoint] = slices.Clone(state)
+			}
 		}
 	})
 	return out, changes, nil
